@@ -1,0 +1,31 @@
+# Everything here works from a clean clone on Linux with Python 3.11 or newer.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help setup up down demo test lint bench docs kind kind-down
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv with everything editable
+
+$(READY): pyproject.toml
+	@echo "setup: creating $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@echo "setup: installing batten and its development tools"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[operator]' --group dev
+	@touch $@
+	@echo "setup: done"
+
+up: $(READY) ## Start a control plane and the operator, enforcing the hardened preset
+	@$(PY) tests/cluster/up.py
+
+down: $(READY) ## End what `make up` started
+	@$(PY) tests/cluster/down.py
