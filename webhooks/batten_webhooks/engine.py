@@ -1,0 +1,45 @@
+"""Judge one workload under one policy. Pure, synchronous and total: no I/O, no clock."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from batten_webhooks.policy import Policy
+from batten_webhooks.rules.rule import Context, Facts
+from batten_webhooks.verdict import AppliedChange, Finding, Unknown, Verdict, Violation
+from batten_webhooks.workload import Workload
+
+NO_FACTS = Facts()
+
+
+def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Verdict:
+    """The changes that would make the workload safe, and what is wrong with it as it stands.
+
+    A violation that the changes take away is marked `fixed`: what is left of them is what the Pod
+    would still break once it is mutated.
+    """
+    context = Context(facts=facts, version=policy.version)
+    mutable = not workload.windows_by_selector
+    changes: list[AppliedChange] = []
+    proposed: list[AppliedChange] = []
+    violations: list[Violation] = []
+    unknowns: list[Unknown] = []
+    for setting in policy.settings:
+        rule, mutation = setting.rule, setting.mutation
+        for found in rule.check(workload, setting.parameters, context):
+            if isinstance(found, Unknown):
+                if mutation != "Disabled":
+                    unknowns.append(replace(found, rule=rule.name))
+                continue
+            changed = mutable and bool(found.changes)
+            if changed and mutation != "Disabled":
+                into = changes if mutation == "Enabled" else proposed
+                into.extend(_applied(rule.name, found))
+            if setting.actions:
+                fixed = changed and mutation == "Enabled"
+                violations.append(Violation(rule.name, found, setting.actions, fixed))
+    return Verdict(tuple(changes), tuple(proposed), tuple(violations), tuple(unknowns))
+
+
+def _applied(rule: str, finding: Finding) -> list[AppliedChange]:
+    return [AppliedChange(rule, finding.detail, change) for change in finding.changes]

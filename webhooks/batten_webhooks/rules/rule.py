@@ -1,0 +1,70 @@
+"""What a rule is: a name, a level, and one function from a Pod to its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from batten_webhooks.verdict import Action, Finding, Unknown
+from batten_webhooks.workload import Workload
+
+# `baseline` and `restricted` are the Pod Security Standards' own controls, nothing else is;
+# `hardened` goes beyond them; `advice` never denies unless a policy says so.
+Level = Literal["baseline", "restricted", "hardened", "advice"]
+
+# The Pod Security Standards' versions the rules know, oldest first.
+Version = tuple[int, int]
+VERSIONS: tuple[Version, ...] = ((1, 33), (1, 34), (1, 35), (1, 36), (1, 37))
+
+DENY: frozenset[Action] = frozenset(("Deny",))
+WARN: frozenset[Action] = frozenset(("Warn",))
+AUDIT: frozenset[Action] = frozenset(("Audit",))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known beyond the object. `users` is the USER of an image's configuration.
+
+    A reference that is missing from `users` is not known, "" is an image that names no user.
+    """
+
+    users: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`version` is the Pod Security Standards' version to judge by."""
+
+    facts: Facts
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class NoParameters:
+    """The rule has none."""
+
+
+Check = Callable[[Workload, Any, Context], Iterator[Finding | Unknown]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One requirement. `doc` is its module's docstring: its specification and its page.
+
+    `check` yields findings; those that carry changes are what the rule can mend by itself.
+    `parameters` is a frozen dataclass whose fields are the policy's options for this rule.
+    """
+
+    name: str
+    level: Level
+    doc: str
+    check: Check
+    mutates: bool = False
+    actions: frozenset[Action] = DENY
+    parameters: type = NoParameters
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first line."""
+        return self.doc.partition("\n")[0].rstrip(".")
