@@ -57,7 +57,7 @@ PRESETS: Mapping[str, Policy] = {
 
 
 def observing(policy: Policy) -> Policy:
-    """The same demands, enforced by nobody: changes are only proposed, violations only warned of."""
+    """The same demands, enforced by nobody: changes are proposed, violations warned of."""
     settings = tuple(
         replace(
             setting,

@@ -1,4 +1,4 @@
-"""What the engine says of a Pod: the changes, violations and unknowns. Rendering is done elsewhere."""
+"""What the engine says of a Pod: changes, violations, unknowns. Rendering is done elsewhere."""
 
 from __future__ import annotations
 

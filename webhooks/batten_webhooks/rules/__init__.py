@@ -1,4 +1,4 @@
-"""The rules: one file each, and this tuple. Adding a rule is its file, its line here, its fixtures."""
+"""The rules, one file each. To add one: its file, its line in RULES, its fixtures."""
 
 from __future__ import annotations
 
