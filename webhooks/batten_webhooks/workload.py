@@ -220,6 +220,7 @@ class Workload(Struct):
     `prefix` is the JSON Pointer of the template within the object ("" for a Pod). `sites` are the
     containers to judge: all of them, or only the new ones of a pods/ephemeralcontainers request,
     where nothing but those containers' own fields may change (`pod_level` is then False).
+    `owned` is an object that a controller made; `controlled` a Pod that one made or will make.
     """
 
     kind: str
@@ -231,6 +232,7 @@ class Workload(Struct):
     security: PodSecurityContext
     sites: tuple[Site, ...]
     controlled: bool
+    owned: bool
     pod_level: bool = True
 
     @property
@@ -309,7 +311,7 @@ def read_pod(template: PodTemplate, *, kind: str = "Pod", prefix: str = "") -> W
     """The workload of a decoded Pod or template."""
     spec = template.spec or PodSpec()
     metadata = template.metadata or Metadata()
-    owners = metadata.ownerReferences or ()
+    owned = _owned(metadata)
     return Workload(
         kind=kind,
         name=metadata.name or metadata.generateName or "",
@@ -319,7 +321,8 @@ def read_pod(template: PodTemplate, *, kind: str = "Pod", prefix: str = "") -> W
         spec=spec,
         security=spec.securityContext or NO_POD_SECURITY,
         sites=_sites(spec),
-        controlled=prefix != "" or any(owner.controller for owner in owners),
+        controlled=prefix != "" or owned,
+        owned=owned,
     )
 
 
@@ -352,13 +355,14 @@ def read_object(
         return None
     prefix = "".join(f"/{field}" for field in path)
     try:
-        template = msgspec.convert(_walk(value, path), PodTemplate)
+        template = msgspec.convert(template_of(value, path), PodTemplate)
         metadata = msgspec.convert(value.get("metadata"), Metadata | None) or Metadata()
     except (msgspec.ValidationError, RecursionError) as error:
         raise _malformed(error, ".".join(path)) from None
     workload = read_pod(template, kind=kind, prefix=prefix)
     workload.name = metadata.name or metadata.generateName or ""
     workload.namespace = metadata.namespace
+    workload.owned = _owned(metadata)
     return workload
 
 
@@ -386,7 +390,8 @@ def _is_list(value: Mapping[str, Json]) -> bool:
     return isinstance(kind, str) and kind.endswith("List") and "items" in value
 
 
-def _walk(value: Json, path: Sequence[str]) -> Json:
+def template_of(value: Json, path: Sequence[str]) -> Json:
+    """The Pod template at a path of `TEMPLATE_PATHS`, {} where there is none. Raises Malformed."""
     for depth, field in enumerate(path):
         if not isinstance(value, dict):
             raise Malformed("expected an object", ".".join(path[:depth]))
@@ -394,6 +399,10 @@ def _walk(value: Json, path: Sequence[str]) -> Json:
         if value is None:
             return {}
     return value
+
+
+def _owned(metadata: Metadata) -> bool:
+    return any(owner.controller for owner in metadata.ownerReferences or ())
 
 
 def _sites(spec: PodSpec) -> tuple[Site, ...]:

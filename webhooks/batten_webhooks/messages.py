@@ -1,0 +1,79 @@
+"""Violations in words that a developer can act on, the same at every door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from batten_webhooks.verdict import Unknown, Violation, field_path
+from batten_webhooks.workload import Workload
+
+# A denial names this many violations one by one; the rest are counted.
+MOST_VIOLATIONS = 50
+# kubectl shows 256 characters of a warning; the API server passes on 4096 of them together
+# (https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/).
+WARNING_LENGTH = 256
+WARNINGS_LENGTH = 4096
+
+
+def denial(workload: Workload, violations: Sequence[Violation], policy: str) -> str:
+    """The refusal of a request: every violation with its place and remedy."""
+    rules = list(dict.fromkeys(violation.rule for violation in violations))
+    count = "1 rule" if len(rules) == 1 else f"{len(rules)} rules"
+    breaks = "would create Pods that break" if workload.prefix else "breaks"
+    lines = [f"{title(workload)} {breaks} {count} of {policy}:"]
+    for violation in violations[:MOST_VIOLATIONS]:
+        finding = violation.finding
+        lines.append(f"  {violation.rule}: {subject(finding.container)}{finding.detail}")
+        lines.append(f"    {place(workload, finding.path)}: {finding.remedy}")
+    if len(violations) > MOST_VIOLATIONS:
+        lines.append(f"  … and {len(violations) - MOST_VIOLATIONS} more")
+    details = f"Details: batten explain {rules[0] if len(rules) == 1 else 'RULE'}"
+    if any(violation.finding.changes for violation in violations):
+        details += " · fix a file: batten harden FILE"
+    return "\n".join([*lines, details])
+
+
+def title(workload: Workload) -> str:
+    return f'{workload.kind} "{workload.name}"'
+
+
+def subject(container: str) -> str:
+    return f'container "{container}": ' if container else ""
+
+
+def place(workload: Workload, pointer: str) -> str:
+    """A field path in the object that the user applied, from a pointer within its Pod."""
+    return field_path(workload.prefix + pointer)
+
+
+def violation_warning(workload: Workload, violation: Violation) -> str:
+    finding = violation.finding
+    return (
+        f"{title(workload)}: {violation.rule}: {subject(finding.container)}{finding.detail} "
+        f"({place(workload, finding.path)}: {finding.remedy})"
+    )
+
+
+def unknown_warning(workload: Workload, unknown: Unknown) -> str:
+    return (
+        f"{title(workload)}: {unknown.rule}: {subject(unknown.container)}{unknown.detail} "
+        f"({place(workload, unknown.path)})"
+    )
+
+
+def bounded(warnings: Iterable[str]) -> list[str]:
+    """Each warning once and within kubectl's length, all of them within the API server's."""
+    result: list[str] = []
+    left = WARNINGS_LENGTH - WARNING_LENGTH
+    lines = list(dict.fromkeys(_cut(warning) for warning in warnings))
+    for index, line in enumerate(lines):
+        left -= len(line.encode())
+        if left < 0:
+            result.append(f"and {len(lines) - index} more warnings: run batten check on the file")
+            break
+        result.append(line)
+    return result
+
+
+def _cut(warning: str) -> str:
+    return warning if len(warning) <= WARNING_LENGTH else warning[: WARNING_LENGTH - 1] + "…"

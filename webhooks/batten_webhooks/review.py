@@ -1,0 +1,389 @@
+"""Answer an AdmissionReview (admission.k8s.io/v1): the engine behind both webhooks.
+
+`mutate` says what would be changed, `validate` what is wrong with the object as it stands; see
+https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from batten_webhooks import messages
+from batten_webhooks.engine import NO_FACTS, evaluate
+from batten_webhooks.patch import operations
+from batten_webhooks.policy import Policy
+from batten_webhooks.rules.rule import Facts
+from batten_webhooks.verdict import AppliedChange, Unknown, Verdict, Violation, acting
+from batten_webhooks.workload import (
+    TEMPLATE_PATHS,
+    Kind,
+    Malformed,
+    PodTemplate,
+    Workload,
+    decode_pod,
+    ephemeral_workload,
+    read_object,
+    read_pod,
+    template_of,
+)
+
+Webhook = Literal["mutate", "validate"]
+API_VERSION = "admission.k8s.io/v1"
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+NODES_GROUP = "system:nodes"
+
+
+class BadReview(Exception):
+    """What is no review, or none for us: an HTTP error, so that the failurePolicy decides."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class GroupVersionKind(Struct, frozen=True):
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+class UserInfo(Struct, frozen=True):
+    username: str = ""
+    groups: list[str] | None = None
+
+
+class Request(Struct):
+    uid: str
+    kind: GroupVersionKind
+    operation: str
+    name: str = ""
+    namespace: str = ""
+    subResource: str = ""  # noqa: N815
+    userInfo: UserInfo = UserInfo()  # noqa: N815
+    object: Raw = Raw(b"null")
+    oldObject: Raw = Raw(b"null")  # noqa: N815
+
+
+class Review(Struct):
+    apiVersion: str  # noqa: N815
+    kind: str
+    request: Request
+
+
+class Answer(Struct, frozen=True):
+    """`body` is the AdmissionReview to send; the rest is for metrics and logs."""
+
+    body: bytes
+    uid: str
+    operation: str
+    kind: str
+    namespace: str
+    allowed: bool
+    mutated: bool = False
+    violations: tuple[Violation, ...] = ()
+
+
+class _Judgement(Struct):
+    """What `validate` found: the violations, how to take them, and what to say besides."""
+
+    workload: Workload
+    violations: list[Violation]
+    unknowns: tuple[Unknown, ...] = ()
+    advisory: bool = False
+    note: str = ""
+
+
+_REVIEW = msgspec.json.Decoder(Review)
+_NULL = b"null"
+
+
+def respond(
+    webhook: Webhook,
+    body: bytes,
+    policy: Policy,
+    facts: Facts = NO_FACTS,
+    paths: Mapping[Kind, tuple[str, ...]] = TEMPLATE_PATHS,
+) -> Answer:
+    """The answer to one review. Raises BadReview; nothing else, whatever the body holds."""
+    request = _decode(body)
+    try:
+        if webhook == "mutate":
+            return _mutate(request, policy, facts)
+        return _validate(request, policy, facts, paths)
+    except Malformed as error:
+        raise BadReview(400, f"request.object: {error}") from None
+
+
+def _decode(body: bytes) -> Request:
+    try:
+        review = _REVIEW.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadReview(400, f"not an AdmissionReview: {error}") from None
+    if review.apiVersion != API_VERSION or review.kind != "AdmissionReview":
+        raise BadReview(400, f"only AdmissionReview of {API_VERSION} is understood")
+    if not review.request.uid:
+        raise BadReview(400, "request.uid: missing")
+    return review.request
+
+
+# --- mutate -------------------------------------------------------------------------------------
+
+
+def _mutate(request: Request, policy: Policy, facts: Facts) -> Answer:
+    workload = _mutable(request)
+    if workload is None:
+        return _allow(request)
+    verdict = evaluate(workload, policy, facts)
+    annotations = _change_annotations(policy, verdict)
+    response: dict[str, Any] = {"uid": request.uid, "allowed": True}
+    if annotations:
+        response["auditAnnotations"] = annotations
+    if verdict.changes:
+        patch = operations(workload, [applied.change for applied in verdict.changes])
+        response["patchType"] = "JSONPatch"
+        response["patch"] = b64encode(msgspec.json.encode(patch)).decode()
+    return _answer(request, response, mutated=bool(verdict.changes))
+
+
+def _mutable(request: Request) -> Workload | None:
+    """What may be changed: a Pod that is created, or the containers that `kubectl debug` adds.
+
+    Controllers' templates are never changed: whoever applied them would change them back. Of a Pod
+    that exists nothing may be changed; of a mirror Pod everything was decided on its node.
+    """
+    if request.kind.group or request.kind.kind != "Pod":
+        return None
+    if request.operation == "CREATE" and not request.subResource:
+        pod = decode_pod(_required(request.object, "object"))
+        return None if _is_mirror(request, pod) else _pod(request, pod)
+    if request.operation == "UPDATE" and request.subResource == "ephemeralcontainers":
+        return _ephemeral(request)
+    return None
+
+
+def _change_annotations(policy: Policy, verdict: Verdict) -> dict[str, str]:
+    annotations = {}
+    if verdict.changes:
+        annotations["changes"] = _changes_text(verdict.changes)
+    if verdict.proposed:
+        annotations["would-change"] = _changes_text(verdict.proposed)
+    if annotations:
+        annotations["policy"] = policy.title
+    return annotations
+
+
+def _changes_text(changes: Iterable[AppliedChange]) -> str:
+    return msgspec.json.encode(
+        [
+            {"rule": applied.rule, "op": applied.change.op, "path": applied.change.path}
+            for applied in changes
+        ]
+    ).decode()
+
+
+# --- validate -----------------------------------------------------------------------------------
+
+
+def _validate(
+    request: Request, policy: Policy, facts: Facts, paths: Mapping[Kind, tuple[str, ...]]
+) -> Answer:
+    if request.operation == "DELETE":
+        return _allow(request)
+    if request.operation not in {"CREATE", "UPDATE"}:
+        raise BadReview(400, f"request.operation: {request.operation} is not ours to judge")
+    if not request.kind.group and request.kind.kind == "Pod":
+        return _verdict_on(request, policy, _judge_pod(request, policy, facts))
+    return _verdict_on(request, policy, _judge_template(request, policy, facts, paths))
+
+
+def _judge_pod(request: Request, policy: Policy, facts: Facts) -> _Judgement:
+    """A Pod as it stands; of an update only what the Pod did not break before."""
+    if request.subResource == "ephemeralcontainers":
+        workload = _ephemeral(request)
+        verdict = evaluate(workload, policy, facts)
+        return _Judgement(workload, list(verdict.violations), verdict.unknowns)
+    pod = decode_pod(_required(request.object, "object"))
+    workload = _pod(request, pod)
+    verdict = evaluate(workload, policy, facts)
+    judgement = _Judgement(workload, list(verdict.violations), verdict.unknowns)
+    judgement.advisory = _is_mirror(request, pod)
+    if request.operation == "UPDATE":
+        old = decode_pod(_required(request.oldObject, "oldObject"))
+        known = {violation.key for violation in evaluate(read_pod(old), policy, facts).violations}
+        judgement.violations = [v for v in verdict.violations if v.key not in known]
+        judgement.unknowns = ()
+    return judgement
+
+
+def _judge_template(
+    request: Request, policy: Policy, facts: Facts, paths: Mapping[Kind, tuple[str, ...]]
+) -> _Judgement | None:
+    """A template as the Pods it would become; None where its owner was judged already."""
+    kind = Kind(request.kind.group, request.kind.kind)
+    if kind not in paths:
+        raise BadReview(400, f"request.kind: {kind.kind} holds no Pod template that is known")
+    value = _object(request.object, "object")
+    workload = read_object(value, paths)
+    if workload is None:
+        raise BadReview(400, f"request.object: is not a {kind.kind}")
+    workload.name = workload.name or request.name
+    if workload.owned:
+        return None
+    verdict = evaluate(workload, policy, facts)
+    judgement = _Judgement(workload, list(verdict.remaining()), verdict.unknowns)
+    if request.operation == "UPDATE":
+        old = _object(request.oldObject, "oldObject")
+        if template_of(old, paths[kind]) == template_of(value, paths[kind]):
+            judgement.advisory = True
+            judgement.note = "the Pod template is unchanged, so the update is let through"
+    return judgement
+
+
+def _verdict_on(request: Request, policy: Policy, judgement: _Judgement | None) -> Answer:
+    if judgement is None:
+        return _allow(request)
+    workload, violations = judgement.workload, judgement.violations
+    denied = [] if judgement.advisory else acting(violations, "Deny")
+    response: dict[str, Any] = {"uid": request.uid, "allowed": not denied}
+    if denied:
+        response["status"] = _status(request, workload, denied, policy)
+    warnings = _warnings(judgement)
+    if warnings:
+        response["warnings"] = warnings
+    annotations = _violation_annotations(policy, violations, judgement.unknowns)
+    if annotations:
+        response["auditAnnotations"] = annotations
+    return _answer(request, response, violations=tuple(violations))
+
+
+def _warnings(judgement: _Judgement) -> list[str]:
+    workload = judgement.workload
+    warned = acting(judgement.violations, "Warn")
+    lines = []
+    if judgement.advisory and judgement.note and acting(judgement.violations, "Deny"):
+        lines.append(f"{messages.title(workload)} breaks the policy: {judgement.note}")
+        warned = [v for v in judgement.violations if v.actions & {"Deny", "Warn"}]
+    lines += [messages.violation_warning(workload, violation) for violation in warned]
+    lines += [messages.unknown_warning(workload, unknown) for unknown in judgement.unknowns]
+    return messages.bounded(lines)
+
+
+def _status(
+    request: Request, workload: Workload, denied: list[Violation], policy: Policy
+) -> dict[str, Any]:
+    """A metav1.Status with one cause per violation."""
+    causes = [
+        {
+            "reason": "FieldValueForbidden",
+            "message": f"{violation.rule}: {violation.finding.detail}",
+            "field": messages.place(workload, violation.finding.path),
+        }
+        for violation in denied
+    ]
+    return {
+        "status": "Failure",
+        "code": 403,
+        "reason": "Forbidden",
+        "message": messages.denial(workload, denied, policy.title),
+        "details": {
+            "name": workload.name,
+            "group": request.kind.group,
+            "kind": request.kind.kind,
+            "causes": causes,
+        },
+    }
+
+
+def _violation_annotations(
+    policy: Policy, violations: list[Violation], unknowns: tuple[Unknown, ...]
+) -> dict[str, str]:
+    annotations = {}
+    if violations:
+        rows = [
+            {
+                "rule": violation.rule,
+                "container": violation.finding.container,
+                "path": violation.finding.path,
+                "detail": violation.finding.detail,
+                "actions": sorted(violation.actions),
+            }
+            for violation in violations
+        ]
+        annotations["violations"] = msgspec.json.encode(rows).decode()
+    if unknowns:
+        rows = [
+            {"rule": unknown.rule, "container": unknown.container, "detail": unknown.detail}
+            for unknown in unknowns
+        ]
+        annotations["unknowns"] = msgspec.json.encode(rows).decode()
+    if annotations:
+        annotations["policy"] = policy.title
+    return annotations
+
+
+# --- shared -------------------------------------------------------------------------------------
+
+
+def _pod(request: Request, pod: PodTemplate) -> Workload:
+    workload = read_pod(pod)
+    workload.name = workload.name or request.name
+    workload.namespace = request.namespace
+    return workload
+
+
+def _ephemeral(request: Request) -> Workload:
+    new = decode_pod(_required(request.object, "object"))
+    old = decode_pod(_required(request.oldObject, "oldObject"))
+    return ephemeral_workload(new, old)
+
+
+def _is_mirror(request: Request, pod: PodTemplate) -> bool:
+    """A kubelet shows a static Pod. The annotation alone, which anybody can set, says nothing."""
+    metadata = pod.metadata
+    return (
+        metadata is not None
+        and MIRROR_ANNOTATION in (metadata.annotations or ())
+        and NODES_GROUP in (request.userInfo.groups or ())
+    )
+
+
+def _required(raw: Raw, field: str) -> Raw:
+    if bytes(raw) == _NULL:
+        raise BadReview(400, f"request.{field}: missing")
+    return raw
+
+
+def _object(raw: Raw, field: str) -> Any:
+    try:
+        return msgspec.json.decode(_required(raw, field))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadReview(400, f"request.{field}: {error}") from None
+
+
+def _allow(request: Request) -> Answer:
+    return _answer(request, {"uid": request.uid, "allowed": True})
+
+
+def _answer(
+    request: Request,
+    response: dict[str, Any],
+    *,
+    mutated: bool = False,
+    violations: tuple[Violation, ...] = (),
+) -> Answer:
+    review = {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
+    return Answer(
+        body=msgspec.json.encode(review),
+        uid=request.uid,
+        operation=request.operation,
+        kind=request.kind.kind,
+        namespace=request.namespace,
+        allowed=response["allowed"],
+        mutated=mutated,
+        violations=violations,
+    )
