@@ -47,11 +47,12 @@ def place(workload: Workload, pointer: str) -> str:
 
 
 def violation_warning(workload: Workload, violation: Violation) -> str:
+    """With the remedy where kubectl has room for it."""
     finding = violation.finding
-    return (
-        f"{title(workload)}: {violation.rule}: {subject(finding.container)}{finding.detail} "
-        f"({place(workload, finding.path)}: {finding.remedy})"
-    )
+    what = f"{title(workload)}: {violation.rule}: {subject(finding.container)}{finding.detail}"
+    where = place(workload, finding.path)
+    with_remedy = f"{what} ({where}: {finding.remedy})"
+    return with_remedy if len(with_remedy) <= WARNING_LENGTH else f"{what} ({where})"
 
 
 def unknown_warning(workload: Workload, unknown: Unknown) -> str:
