@@ -29,3 +29,23 @@ up: $(READY) ## Start a control plane and the operator, enforcing the hardened p
 
 down: $(READY) ## End what `make up` started
 	@$(PY) tests/cluster/down.py
+
+demo: $(READY) ## Show the main job on a real API server (starts one and ends it)
+	@$(PY) tests/cluster/demo.py
+
+test: $(READY) ## Run every test; what cannot run here says so in one line
+	@$(PY) tests/cluster/build.py
+	@$(PY) -m pytest -n auto --dist loadgroup
+
+lint: $(READY) ## Check style, types, layers and generated files
+	@$(PY) -m ruff format --check
+	@$(PY) -m ruff check
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-logo
+	@$(PY) docs/generate.py --check
+
+docs: $(READY) ## Write the generated references anew
+	@$(PY) docs/generate.py
+
+bench: $(READY) ## Measure the engine, the server and its memory
+	@$(PY) -m bench

@@ -1,0 +1,56 @@
+"""The tree is what the imports and the packaging rely on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("folder", ["operator", "webhooks", "tests"])
+def test_source_roots_are_no_packages(folder: str) -> None:
+    assert (ROOT / folder).is_dir()
+    assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_nothing_shadows_the_standard_library() -> None:
+    code = "import collections, operator; operator.itemgetter"
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pyproject.toml",
+        "operator",
+        "webhooks",
+        "deploy",
+        "charts",
+        "tests",
+        "kind-config.yaml",
+    ],
+)
+def test_top_level(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_command_line_needs_no_operator_library() -> None:
+    """`pip install batten` brings neither kopf nor kubernetes nor aiohttp, so nothing needs them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {requirement.split(">=")[0] for requirement in project["dependencies"]}
+    assert names == {"jsonpatch", "msgspec", "pydantic", "pyyaml"}
+    code = (
+        "import sys\n"
+        "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography'):\n"
+        "    sys.modules[name] = None\n"
+        "import pkgutil, importlib, batten_webhooks\n"
+        "for module in pkgutil.walk_packages(batten_webhooks.__path__, 'batten_webhooks.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
