@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from batten_webhooks.policy import Policy
@@ -10,6 +12,7 @@ from batten_webhooks.verdict import AppliedChange, Finding, Unknown, Verdict, Vi
 from batten_webhooks.workload import Workload
 
 NO_FACTS = Facts()
+WINDOWS_REMEDY = "set spec.os.name to windows: the nodeSelector lets the Pod run on Windows only"
 
 
 def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Verdict:
@@ -31,14 +34,31 @@ def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Ver
                 if mutation != "Disabled":
                     unknowns.append(replace(found, rule=rule.name))
                 continue
-            changed = mutable and bool(found.changes)
-            if changed and mutation != "Disabled":
+            finding = found
+            if finding.changes and not mutable:
+                finding = replace(finding, remedy=WINDOWS_REMEDY, changes=())
+            if finding.changes and mutation != "Disabled":
                 into = changes if mutation == "Enabled" else proposed
-                into.extend(_applied(rule.name, found))
+                into.extend(_applied(rule.name, finding))
             if setting.actions:
-                fixed = changed and mutation == "Enabled"
-                violations.append(Violation(rule.name, found, setting.actions, fixed))
-    return Verdict(tuple(changes), tuple(proposed), tuple(violations), tuple(unknowns))
+                fixed = bool(finding.changes) and mutation == "Enabled"
+                violations.append(Violation(rule.name, finding, setting.actions, fixed))
+    return Verdict(_once(changes), _once(proposed), tuple(violations), tuple(unknowns))
+
+
+def _once(applied: Iterable[AppliedChange]) -> tuple[AppliedChange, ...]:
+    """Without the changes that an earlier one has made already: rules may ask for the same."""
+    made: set[object] = set()
+    result = []
+    for item in applied:
+        place: object = item.change.path
+        if item.change.path.endswith("/-"):
+            value = item.change.value
+            place = (item.change.path, value if isinstance(value, str) else id(value))
+        if place not in made:
+            made.add(place)
+            result.append(item)
+    return tuple(result)
 
 
 def _applied(rule: str, finding: Finding) -> list[AppliedChange]:

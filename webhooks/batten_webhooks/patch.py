@@ -65,7 +65,7 @@ def _child(node: Any, token: str) -> Any:
         return getattr(node, token)
     if isinstance(node, list):
         return node[int(token)]
-    return node.get(token)
+    return node.get(pointer_key(token))
 
 
 def _nest(below: list[str], value: Any) -> Any:

@@ -80,12 +80,33 @@ class PodSecurityContext(Struct):
     appArmorProfile: AppArmorProfile | None = None
     seLinuxOptions: SELinuxOptions | None = None
     windowsOptions: WindowsOptions | None = None
+    fsGroup: Json = None
+    fsGroupChangePolicy: Json = None
+    supplementalGroups: Json = None
     sysctls: list[Sysctl] | None = None
     readOnlyRootFilesystem: Json = None
     allowPrivilegeEscalation: Json = None
     privileged: Json = None
     procMount: Json = None
     capabilities: Json = None
+
+
+class StraySecurity(Struct):
+    """Fields of a securityContext that stand beside it, where they do nothing."""
+
+    runAsNonRoot: Json = None
+    runAsUser: Json = None
+    runAsGroup: Json = None
+    readOnlyRootFilesystem: Json = None
+    allowPrivilegeEscalation: Json = None
+    privileged: Json = None
+    procMount: Json = None
+    capabilities: Json = None
+    seccompProfile: Json = None
+    fsGroup: Json = None
+    fsGroupChangePolicy: Json = None
+    supplementalGroups: Json = None
+    sysctls: Json = None
 
 
 class VolumeMount(Struct):
@@ -133,7 +154,7 @@ class Resources(Struct):
     limits: dict[str, Quantity | None] | None = None
 
 
-class Container(Struct):
+class Container(StraySecurity):
     name: str = ""
     image: str | None = None
     restartPolicy: str | None = None
@@ -152,7 +173,7 @@ class OS(Struct):
     name: str | None = None
 
 
-class PodSpec(Struct):
+class PodSpec(StraySecurity):
     containers: list[Container] | None = None
     initContainers: list[Container] | None = None
     ephemeralContainers: list[Container] | None = None
@@ -198,11 +219,15 @@ Role = Literal["container", "initContainer", "sidecar", "ephemeralContainer"]
 
 
 class Site(Struct, frozen=True):
-    """One container with its place: `pointer` is a JSON Pointer from the Pod's root."""
+    """One container with its place: `pointer` is a JSON Pointer from the Pod's root.
+
+    `security` is the container's securityContext, an empty one where it has none.
+    """
 
     role: Role
     pointer: str
     container: Container
+    security: SecurityContext
 
     @property
     def name(self) -> str:
@@ -373,16 +398,19 @@ def read_objects(
 
     Raises Malformed, as `read_object` does.
     """
-    if isinstance(value, dict) and _is_list(value):
-        items = value.get("items")
-        if not isinstance(items, list | None):
-            raise Malformed("expected an array", "items")
-        for index, item in enumerate(items or ()):
-            yield from read_objects(item, paths, f"{pointer}/items/{index}")
-        return
-    workload = read_object(value, paths)
-    if workload is not None:
-        yield pointer, workload
+    left = [(pointer, value)]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, dict) and _is_list(value):
+            items = value.get("items")
+            if not isinstance(items, list | None):
+                raise Malformed("expected an array", "items")
+            within = [(f"{place}/items/{index}", item) for index, item in enumerate(items or ())]
+            left.extend(reversed(within))
+            continue
+        workload = read_object(value, paths)
+        if workload is not None:
+            yield place, workload
 
 
 def _is_list(value: Mapping[str, Json]) -> bool:
@@ -407,15 +435,19 @@ def _owned(metadata: Metadata) -> bool:
 
 def _sites(spec: PodSpec) -> tuple[Site, ...]:
     sites = [
-        Site("container", f"/spec/containers/{index}", container)
+        _site("container", f"/spec/containers/{index}", container)
         for index, container in enumerate(spec.containers or ())
     ]
     for index, container in enumerate(spec.initContainers or ()):
         role: Role = "sidecar" if container.restartPolicy == "Always" else "initContainer"
-        sites.append(Site(role, f"/spec/initContainers/{index}", container))
+        sites.append(_site(role, f"/spec/initContainers/{index}", container))
     for index, container in enumerate(spec.ephemeralContainers or ()):
-        sites.append(Site("ephemeralContainer", f"/spec/ephemeralContainers/{index}", container))
+        sites.append(_site("ephemeralContainer", f"/spec/ephemeralContainers/{index}", container))
     return tuple(sites)
+
+
+def _site(role: Role, pointer: str, container: Container) -> Site:
+    return Site(role, pointer, container, container.securityContext or NO_SECURITY)
 
 
 def _malformed(error: Exception, prefix: str = "") -> Malformed:

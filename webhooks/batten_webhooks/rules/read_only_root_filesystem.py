@@ -39,14 +39,14 @@ from collections.abc import Iterator
 
 from batten_webhooks.rules.rule import Context, NoParameters, Rule
 from batten_webhooks.verdict import Change, Finding
-from batten_webhooks.workload import NO_SECURITY, Workload
+from batten_webhooks.workload import Workload
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
     if pod.windows:
         return
     for site in pod.sites:
-        read_only = (site.container.securityContext or NO_SECURITY).readOnlyRootFilesystem
+        read_only = site.security.readOnlyRootFilesystem
         if read_only:
             continue
         path = site.pointer + "/securityContext/readOnlyRootFilesystem"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,9 @@ Level = Literal["baseline", "restricted", "hardened", "advice"]
 # The Pod Security Standards' versions the rules know, oldest first.
 Version = tuple[int, int]
 VERSIONS: tuple[Version, ...] = ((1, 33), (1, 34), (1, 35), (1, 36), (1, 37))
+
+# A user's text in a message is cut after this many characters.
+SHOWN_LENGTH = 300
 
 DENY: frozenset[Action] = frozenset(("Deny",))
 WARN: frozenset[Action] = frozenset(("Warn",))
@@ -68,3 +72,10 @@ class Rule:
     def summary(self) -> str:
         """The docstring's first line."""
         return self.doc.partition("\n")[0].rstrip(".")
+
+
+def shown(text: str) -> str:
+    """A user's text for a message: plain text as it stands, any other quoted, escaped and cut."""
+    if 0 < len(text) <= SHOWN_LENGTH and text.isprintable() and " " not in text:
+        return text
+    return json.dumps(text[:SHOWN_LENGTH]) + ("…" if len(text) > SHOWN_LENGTH else "")

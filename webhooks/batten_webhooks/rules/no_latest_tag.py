@@ -1,0 +1,87 @@
+"""Images must be named with a tag other than latest, or with a digest.
+
+## What it does
+Refuses images, image volumes among them, that have neither tag nor digest, that have the tag
+`latest`, or whose reference the kubelet could not read. A digest settles what is run whatever the
+tag says: `app:latest@sha256:…` is accepted.
+
+## Why is this bad?
+`latest` is whatever was pushed last. Two replicas run different programs, a restart is an upgrade,
+and there is nothing to roll back to.
+
+## Example
+```yaml
+containers:
+  - name: app
+    image: registry.example:5000/team/app
+```
+
+## Use instead
+```yaml
+containers:
+  - name: app
+    image: registry.example:5000/team/app:1.4.2
+```
+
+## References
+- https://kubernetes.io/docs/concepts/containers/images/#image-names
+- https://kubernetes.io/docs/concepts/configuration/overview/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from batten_webhooks.reference import InvalidReference, parse_reference
+from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.verdict import Finding
+from batten_webhooks.workload import Workload
+
+
+def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    for site in pod.sites:
+        objection = _objection(site.container.image)
+        if objection:
+            yield _finding(site.pointer + "/image", site.name, objection)
+    if pod.pod_level:
+        for index, volume in enumerate(pod.spec.volumes or ()):
+            source: Any = volume.get("image")
+            if isinstance(source, dict):
+                objection = _objection(source.get("reference"))
+                if objection:
+                    yield _finding(f"/spec/volumes/{index}/image/reference", "", objection)
+
+
+def _objection(image: Any) -> str:
+    """What is wrong with it, "" for nothing."""
+    if not isinstance(image, str) or not image:
+        return "no image is named"
+    try:
+        reference = parse_reference(image)
+    except InvalidReference as error:
+        return f"image {shown(image)} {error}"
+    if reference.digest:
+        return ""
+    if not reference.tag:
+        return f"image {shown(image)} has neither tag nor digest, so latest is pulled"
+    if reference.tag == "latest":
+        return f"image {shown(image)} has the tag latest, which is whatever was pushed last"
+    return ""
+
+
+def _finding(path: str, container: str, detail: str) -> Finding:
+    return Finding(
+        path=path,
+        container=container,
+        detail=detail,
+        remedy="name the tag of a version, or a digest",
+    )
+
+
+RULE = Rule(
+    name="no-latest-tag",
+    level="hardened",
+    doc=__doc__,
+    check=check,
+)

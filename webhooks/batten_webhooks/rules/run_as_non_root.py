@@ -1,0 +1,162 @@
+"""Containers must not run as root.
+
+## What it does
+Sets `securityContext.runAsNonRoot: true` on the Pod when neither the Pod nor all of its containers
+say so. Where only a new ephemeral container may be touched, it is set on that container. An
+explicit `runAsNonRoot: false` or `runAsUser: 0`, on the Pod or on a container, is a violation and
+never changed.
+
+The kubelet starts such a container only if it can tell that its user is not root. With no
+`runAsUser` the image's USER decides, and when that is known, an image that runs as root, or that
+names its user by a word, is refused here instead of ending in `CreateContainerConfigError`. When
+it is not known, `runAsNonRoot: true` is set and the doubt is reported.
+
+This is the `runAsNonRoot` and the `runAsUser` control of the Pod Security Standards *restricted*.
+From v1.35 on they leave Pods in a user namespace (`hostUsers: false`) alone. On Windows only
+`runAsNonRoot` exists.
+
+## Why is this bad?
+Root in a container is root on the node as soon as anything else gives way: a kernel flaw, a
+writable host path, a runtime's defect.
+
+## Example
+```yaml
+securityContext:
+  runAsUser: 0
+containers:
+  - name: app
+    image: registry.example/app:1.4
+```
+
+## Use instead
+```yaml
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+containers:
+  - name: app
+    image: registry.example/app:1.4
+```
+
+## References
+- https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+- https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
+- KEP-127 (user namespaces):
+  https://github.com/kubernetes/enhancements/tree/master/keps/sig-node/127-user-namespaces
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.verdict import Change, Finding, Unknown
+from batten_webhooks.workload import Site, Workload
+
+NON_ROOT = "/securityContext/runAsNonRoot"
+USER = "/securityContext/runAsUser"
+USER_NAMESPACES_SINCE = (1, 35)
+
+
+def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding | Unknown]:
+    if pod.spec.hostUsers is False and context.version >= USER_NAMESPACES_SINCE:
+        return
+    inherited = pod.security.runAsNonRoot
+    if pod.pod_level:
+        if inherited is False:
+            yield _said_false("/spec", "")
+        if pod.security.runAsUser == 0:
+            yield _root_user("/spec", "")
+    unsaid = False
+    for site in pod.sites:
+        said = site.security.runAsNonRoot
+        if said is False:
+            yield _said_false(site.pointer, site.name)
+        elif said is None and not inherited:
+            if pod.pod_level:
+                unsaid = True
+            else:
+                yield _unsaid(site.pointer, site.name)
+        yield from _user(pod, site, context)
+    if unsaid and inherited is None:
+        yield _unsaid("/spec", "")
+
+
+def _user(pod: Workload, site: Site, context: Context) -> Iterable[Finding | Unknown]:
+    """What is wrong with the user that the container would run as."""
+    own, inherited = site.security.runAsUser, pod.security.runAsUser
+    if own == 0 or (own is None and inherited == 0 and not pod.pod_level):
+        return (_root_user(site.pointer, site.name),)
+    if own is not None or inherited is not None or pod.windows:
+        return ()
+    said = site.security.runAsNonRoot
+    if said is None:
+        said = pod.security.runAsNonRoot
+    return () if said is False else _image_user(site, context, sure=bool(said))
+
+
+def _said_false(place: str, container: str) -> Finding:
+    return Finding(
+        path=place + NON_ROOT,
+        container=container,
+        detail="runAsNonRoot is set to false",
+        remedy="set it to true",
+    )
+
+
+def _unsaid(place: str, container: str) -> Finding:
+    path = place + NON_ROOT
+    return Finding(
+        path=path,
+        container=container,
+        detail="nothing keeps it from running as root"
+        if container
+        else "nothing keeps its containers from running as root",
+        remedy="set it to true",
+        changes=(Change(path, True),),
+    )
+
+
+def _root_user(place: str, container: str) -> Finding:
+    return Finding(
+        path=place + USER,
+        container=container,
+        detail="runAsUser is 0, which is root",
+        remedy="set a non-zero uid",
+    )
+
+
+def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding | Unknown]:
+    """What the kubelet will make of the image's USER, `uid[:gid]` or `name[:group]`.
+
+    An unknown USER is reported where it is this rule that asks for runAsNonRoot, not the user.
+    """
+    image = site.container.image or ""
+    user = context.facts.users.get(image)
+    path = site.pointer + USER
+    if user is None:
+        if sure:
+            return ()
+        doubt = f"whether image {shown(image)} runs as root is not known; if so, it is not started"
+        return (Unknown(path=path, container=site.name, detail=doubt),)
+    name = user.partition(":")[0]
+    if not name.strip("0") or name == "root":
+        detail = f"image {shown(image)} runs as root (USER is {shown(name) if name else 'empty'})"
+    elif name.isascii() and name.isdecimal():
+        return ()
+    else:
+        detail = (
+            f"image {shown(image)} names its user {shown(name)}, "
+            "which the kubelet cannot verify to be non-root"
+        )
+    remedy = "set a non-zero uid, or use an image with a numeric USER"
+    return (Finding(path=path, container=site.name, detail=detail, remedy=remedy),)
+
+
+RULE = Rule(
+    name="run-as-non-root",
+    level="restricted",
+    doc=__doc__,
+    check=check,
+    mutates=True,
+)

@@ -1,0 +1,304 @@
+"""Containers have a /tmp to write to, although their root filesystem is read-only.
+
+## What it does
+Mounts an `emptyDir` with a `sizeLimit` at `/tmp` in every app container, init container and sidecar
+in which nothing is mounted there or above. Each container gets a volume of its own,
+`batten-tmp-<container>`, as containers share no `/tmp` otherwise either. Containers that say
+`readOnlyRootFilesystem: false` need none. Something read-only at `/tmp` (a ConfigMap, `readOnly:
+true`) is a violation and never changed. Windows Pods and ephemeral containers are left alone.
+
+More paths come from the Pod's annotation `batten.dev/writable-paths`, at most 32 entries separated
+by commas. An entry is an absolute path for all of these containers, or `container:/path` for one:
+
+    batten.dev/writable-paths: "/var/cache/nginx, /run, worker:/var/lib/worker"
+
+`/`, `/proc`, `/sys` and `/dev`, and paths with `..` or `:` in them, are violations.
+
+The added volumes are appended to `cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes`, so
+that they do not keep the autoscaler from removing a node. An emptyDir hides what the image holds at
+its path, has mode 0777 without the sticky bit, outlives a restart of its container but not its Pod,
+and makes `kubectl drain` ask for `--delete-emptydir-data`. A container that exceeds `sizeLimit` has
+its Pod evicted.
+
+## Why is this bad?
+Many programs write temporary files. On a read-only root filesystem they fail, often only under
+load, and the usual answer is to make all of it writable again.
+
+## Example
+```yaml
+containers:
+  - name: app
+    securityContext:
+      readOnlyRootFilesystem: true
+```
+
+## Use instead
+```yaml
+containers:
+  - name: app
+    securityContext:
+      readOnlyRootFilesystem: true
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+volumes:
+  - name: tmp
+    emptyDir:
+      sizeLimit: 1Gi
+```
+
+## References
+- https://kubernetes.io/docs/concepts/storage/volumes/#emptydir
+- https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from batten_webhooks.rules.rule import Context, Rule, shown
+from batten_webhooks.verdict import Change, Finding, pointer_token
+from batten_webhooks.workload import Site, VolumeMount, Workload
+
+TMP = "/tmp"  # noqa: S108
+PATHS_ANNOTATION = "batten.dev/writable-paths"
+EVICT_ANNOTATION = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+MOST_ENTRIES = 32
+KERNEL_PATHS = ("/proc", "/sys", "/dev")
+READ_ONLY_SOURCES = ("configMap", "secret", "projected", "downwardAPI", "image")
+LONGEST_NAME = 63
+
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+_QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(k|[MGTPE]|[KMGTPE]i)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """`size_limit` of each volume, as a Kubernetes quantity of bytes."""
+
+    size_limit: str = "1Gi"
+
+    def __post_init__(self) -> None:
+        if not _QUANTITY.fullmatch(self.size_limit):
+            raise ValueError("size_limit must be a quantity of bytes such as 1Gi")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the annotation; an empty `container` means all of them."""
+
+    container: str
+    path: str
+
+
+class BadEntry(ValueError):
+    """The message completes "the entry X …"."""
+
+
+def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
+    if pod.windows or not pod.pod_level:
+        return
+    entries: list[Entry] = []
+    annotation = pod.annotations.get(PATHS_ANNOTATION)
+    if annotation:
+        yield from _read(annotation, pod, entries)
+    missing: list[tuple[Site, str]] = []
+    volumes: Mapping[str, Mapping[str, Any]] | None = None
+    for site in pod.sites:
+        if site.role == "ephemeralContainer":
+            continue
+        mounts = site.container.volumeMounts or ()
+        for path in _paths(site, entries) if entries else (TMP,):
+            index = _covering(mounts, path)
+            if index is None:
+                if site.security.readOnlyRootFilesystem is not False:
+                    missing.append((site, path))
+                continue
+            if volumes is None:
+                volumes = _by_name(pod)
+            reason = _read_only(mounts[index], volumes)
+            if reason:
+                yield _cannot_write(site, path, index, reason)
+    if missing:
+        yield from _add(pod, missing, parameters)
+
+
+# --- what is there ------------------------------------------------------------------------------
+
+
+def _covering(mounts: Sequence[VolumeMount], path: str) -> int | None:
+    """The index of the deepest mount at `path` or above it."""
+    found, depth = None, -1
+    for index, mount in enumerate(mounts):
+        at = _normal(mount.mountPath)
+        if len(at) > depth and (at == path or _below(path, at)):
+            found, depth = index, len(at)
+    return found
+
+
+def _normal(path: str) -> str:
+    """As the runtime will see it: absolute, without `.`, `..` and double slashes."""
+    if path[:1] == "/" and path[-1:] != "/" and "/." not in path and "//" not in path:
+        return path
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _below(path: str, above: str) -> bool:
+    return above == "/" or path.startswith(above + "/")
+
+
+def _by_name(pod: Workload) -> Mapping[str, Mapping[str, Any]]:
+    named = {}
+    for volume in pod.spec.volumes or ():
+        name = volume.get("name")
+        if isinstance(name, str):
+            named[name] = volume
+    return named
+
+
+def _read_only(mount: VolumeMount, volumes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why nothing can be written to the mount, "" if something can."""
+    if mount.readOnly:
+        return "is mounted with readOnly: true"
+    for source, options in volumes.get(mount.name, {}).items():
+        if source in READ_ONLY_SOURCES and options is not None:
+            return f"is a {source} volume, which is read-only"
+        if isinstance(options, dict) and options.get("readOnly") is True:
+            return f"is a {source} volume with readOnly: true"
+    return ""
+
+
+def _cannot_write(site: Site, path: str, index: int, reason: str) -> Finding:
+    return Finding(
+        path=f"{site.pointer}/volumeMounts/{index}",
+        container=site.name,
+        detail=f"{shown(path)} cannot be written: what is mounted there {reason}",
+        remedy="mount it elsewhere, or mount something that can be written",
+    )
+
+
+# --- what is wanted -----------------------------------------------------------------------------
+
+
+def _read(annotation: str, pod: Workload, entries: list[Entry]) -> Iterator[Finding]:
+    """Puts the annotation's good entries into `entries`; yields a finding for each bad one."""
+    containers = {site.name for site in pod.sites if site.role != "ephemeralContainer"}
+    texts = [text for text in (part.strip() for part in annotation.split(",")) if text]
+    for text in texts[:MOST_ENTRIES]:
+        try:
+            entries.append(_entry(text, containers))
+        except BadEntry as error:
+            yield _bad(f"the entry {shown(text)} {error}")
+    if len(texts) > MOST_ENTRIES:
+        yield _bad(f"it has {len(texts)} entries, more than {MOST_ENTRIES}")
+
+
+def _entry(text: str, containers: Iterable[str]) -> Entry:
+    container, path = "", text
+    if not text.startswith("/"):
+        container, colon, path = text.partition(":")
+        if colon and container not in containers:
+            raise BadEntry("is for a container that the Pod does not have")
+        if not path.startswith("/"):
+            raise BadEntry("is not an absolute path")
+    if ":" in path:
+        raise BadEntry("has a colon in its path")
+    if ".." in path.split("/"):
+        raise BadEntry('has ".." in its path')
+    if not path.isprintable():
+        raise BadEntry("has a control character in its path")
+    path = _normal(path)
+    if path == "/":
+        raise BadEntry("is the root filesystem itself")
+    if any(path == kernel or _below(path, kernel) for kernel in KERNEL_PATHS):
+        raise BadEntry("is a filesystem of the kernel's")
+    return Entry(container, path)
+
+
+def _bad(detail: str) -> Finding:
+    return Finding(
+        path=f"/metadata/annotations/{pointer_token(PATHS_ANNOTATION)}",
+        detail=f"{PATHS_ANNOTATION}: {detail}",
+        remedy=f"write at most {MOST_ENTRIES} absolute paths, separated by commas, "
+        "each alone or as container:/path",
+    )
+
+
+def _paths(site: Site, entries: Sequence[Entry]) -> list[str]:
+    """`/tmp` and the container's own paths, without those that lie below another."""
+    wanted = {entry.path for entry in entries if entry.container in ("", site.name)} | {TMP}
+    outermost: list[str] = []
+    for path in sorted(wanted):
+        if not any(_below(path, above) for above in outermost):
+            outermost.append(path)
+    return outermost
+
+
+# --- what is added ------------------------------------------------------------------------------
+
+
+def _add(
+    pod: Workload, missing: Sequence[tuple[Site, str]], parameters: Parameters
+) -> Iterator[Finding]:
+    taken = dict.fromkeys(_by_name(pod), 1)
+    names = [_volume_name(site, path, taken) for site, path in missing]
+    evict = _evict(pod, names)
+    for (site, path), name in zip(missing, names, strict=True):
+        volume = {"name": name, "emptyDir": {"sizeLimit": parameters.size_limit}}
+        mount = {"name": name, "mountPath": path}
+        yield Finding(
+            path=site.pointer + "/volumeMounts",
+            container=site.name,
+            detail=f"no volume is mounted at {shown(path)}",
+            remedy="mount an emptyDir there",
+            changes=(
+                Change("/spec/volumes/-", volume),
+                Change(site.pointer + "/volumeMounts/-", mount),
+                *evict,
+            ),
+        )
+        evict = ()
+
+
+def _volume_name(site: Site, path: str, taken: dict[str, int]) -> str:
+    """A DNS label of the path and the container, so that a sidecar injected later moves no name.
+
+    `taken` are the names that are used already, with how often each was asked for.
+    """
+    wanted = _NOT_IN_NAMES.sub("-", f"batten{path}-{site.name}".lower()).strip("-")
+    if len(wanted) > LONGEST_NAME:
+        digest = sha256(f"{site.name}:{path}".encode(errors="surrogatepass")).hexdigest()[:8]
+        wanted = f"{wanted[: LONGEST_NAME - 9].rstrip('-')}-{digest}"
+    name = wanted
+    while name in taken:
+        taken[wanted] += 1
+        suffix = f"-{taken[wanted]}"
+        name = wanted[: LONGEST_NAME - len(suffix)].rstrip("-") + suffix
+    taken[name] = 1
+    return name
+
+
+def _evict(pod: Workload, names: Sequence[str]) -> tuple[Change, ...]:
+    path = f"/metadata/annotations/{pointer_token(EVICT_ANNOTATION)}"
+    said = pod.annotations.get(EVICT_ANNOTATION)
+    known = {name.strip() for name in (said or "").split(",")}
+    new = ",".join(name for name in names if name not in known)
+    if not new:
+        return ()
+    if said is None:
+        return (Change(path, new),)
+    return (Change(path, f"{said},{new}" if said.strip() else new, "replace"),)
+
+
+RULE = Rule(
+    name="writable-tmp",
+    level="hardened",
+    doc=__doc__,
+    check=check,
+    mutates=True,
+    parameters=Parameters,
+)
