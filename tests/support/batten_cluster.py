@@ -21,22 +21,13 @@ from types import TracebackType
 from typing import Any
 
 from batten_e2e import Kubectl
-from batten_tools import DEFAULT_VERSION, control_plane, say
+from batten_tools import DEFAULT_VERSION, MODULES, control_plane, say
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-# Metadata is enough for what the tests read: the webhooks' annotations.
-AUDIT_POLICY = """apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-  - level: None
-    users: ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver"]
-    verbs: [get, list, watch]
-  - level: Metadata
-"""
+AUDIT_POLICY = MODULES / "audit-policy.yaml"
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
@@ -107,7 +98,6 @@ class ControlPlane:
         ca.write(self.folder)
         _issue_all(ca, self.folder)
         _write_kubeconfigs(ca, self.folder, secure)
-        (self.folder / "audit.yaml").write_text(AUDIT_POLICY)
         etcd = f"http://127.0.0.1:{client}"
         self.spawn(
             "etcd",
@@ -151,7 +141,7 @@ class ControlPlane:
             "--allow-privileged=true",
             "--endpoint-reconciler-type=none",
             "--enable-admission-plugins=NodeRestriction",
-            f"--audit-policy-file={folder / 'audit.yaml'}",
+            f"--audit-policy-file={AUDIT_POLICY}",
             f"--audit-log-path={self.audit_log}",
             *self.apiserver_arguments,
         ]
