@@ -1,0 +1,240 @@
+"""How one operator process is started: flags, each with an environment variable.
+
+The chart sets the variables; a flag wins over its variable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from batten_webhooks.policy import PRESETS, Policy, observing
+
+SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. An empty host is every address of the machine, port 0 a free one."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Durations in seconds. An empty configuration name means that there is none to keep."""
+
+    preset: str
+    enforce: bool
+    listen: Address
+    listen_http: Address | None
+    namespace: str
+    service: str
+    url: str
+    mutating_configuration: str
+    validating_configuration: str
+    certificate_secret: str
+    certificate_directory: Path | None
+    certificate_lifetime: float
+    certificate_propagation: float
+    drain: float
+    log_level: str
+
+    @property
+    def policy(self) -> Policy:
+        policy = PRESETS[self.preset]
+        return policy if self.enforce else observing(policy)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What API servers may call us: the Service's names, and the URL's host where one is."""
+        service = f"{self.service}.{self.namespace}.svc"
+        names = (service, f"{service}.cluster.local", f"{self.service}.{self.namespace}")
+        host = urlsplit(self.url).hostname
+        return (*names, host) if host else names
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises SystemExit(2) after one line on stderr that names the setting and what it takes."""
+    return Settings(**vars(_parser(environment).parse_args(arguments)))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="batten-operator",
+        description="Serves Batten's admission webhooks.",
+        allow_abbrev=False,
+    )
+
+    def option(flag: str, default: str, help_text: str, kind: Callable[[str], object]) -> None:
+        variable = "BATTEN_" + flag.upper().replace("-", "_")
+        parser.add_argument(
+            f"--{flag}",
+            type=kind,
+            default=environment.get(variable, default),
+            help=f"{help_text} [{variable}; default: {default or 'none'}]",
+        )
+
+    option("preset", "hardened", "the built-in policy: " + ", ".join(PRESETS), _preset)
+    parser.add_argument(
+        "--enforce",
+        action=argparse.BooleanOptionalAction,
+        default=_mode(parser, environment.get("BATTEN_MODE", "observe")),
+        help="change and deny; otherwise only say what would be changed or denied"
+        " [BATTEN_MODE: enforce or observe; default: observe]",
+    )
+    option("listen", ":9443", "HOST:PORT of the webhooks (HTTPS)", _address)
+    option(
+        "listen-http",
+        ":8080",
+        "HOST:PORT of /healthz, /readyz and /metrics without TLS; empty: only on the webhooks' port",
+        _optional_address,
+    )
+    option("namespace", _own_namespace(), "the operator's namespace", _label)
+    option("service", "batten-webhook", "the Service in front of the webhooks", _label)
+    option("url", "", "https://HOST[:PORT] of the webhooks where no Service is", _url)
+    option(
+        "mutating-configuration",
+        "batten",
+        "the MutatingWebhookConfiguration whose caBundle is kept; empty: none",
+        _optional_name,
+    )
+    option(
+        "validating-configuration",
+        "batten",
+        "the ValidatingWebhookConfiguration whose caBundle is kept; empty: none",
+        _optional_name,
+    )
+    option(
+        "certificate-secret",
+        "batten-webhook-certificate",
+        "the Secret in which the operator keeps the certificate that it issues",
+        _name,
+    )
+    option(
+        "certificate-directory",
+        "",
+        "a folder with tls.crt and tls.key that somebody else renews; no Secret is kept then",
+        _optional_path,
+    )
+    option(
+        "certificate-lifetime",
+        "90d",
+        "how long an issued certificate is valid; it is renewed after two thirds of it",
+        _positive,
+    )
+    option(
+        "certificate-propagation",
+        "30s",
+        "how long a new CA stands in the caBundle before its certificate is served",
+        _duration,
+    )
+    option("drain", "15s", "how long to go on serving after SIGTERM", _duration)
+    option("log-level", "info", "debug, info, warning or error", _level)
+    return parser
+
+
+def _own_namespace() -> str:
+    try:
+        return SERVICE_ACCOUNT_NAMESPACE.read_text().strip()
+    except OSError:
+        return "batten-system"
+
+
+def _mode(parser: argparse.ArgumentParser, text: str) -> bool:
+    if text not in ("enforce", "observe"):
+        parser.error(f"BATTEN_MODE: {text!r} is neither enforce nor observe")
+    return text == "enforce"
+
+
+def _preset(text: str) -> str:
+    return _one_of(text, tuple(PRESETS))
+
+
+def _level(text: str) -> str:
+    return _one_of(text.lower(), ("debug", "info", "warning", "error"))
+
+
+def _one_of(text: str, words: tuple[str, ...]) -> str:
+    if text not in words:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}")
+    return text
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT, such as :9443 or [::1]:9443")
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _optional_address(text: str) -> Address | None:
+    return _address(text) if text else None
+
+
+def _label(text: str) -> str:
+    if not _DNS_LABEL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no DNS label (RFC 1123)")
+    return text
+
+
+def _name(text: str) -> str:
+    if not _DNS_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no object name (RFC 1123)")
+    return text
+
+
+def _optional_name(text: str) -> str:
+    return _name(text) if text else ""
+
+
+def _url(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise argparse.ArgumentTypeError(f"{text!r} is no https://HOST[:PORT]")
+    return text
+
+
+def _optional_path(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return path
+
+
+def _duration(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration, such as 15s, 90m, 24h or 90d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _positive(text: str) -> float:
+    seconds = _duration(text)
+    if seconds < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 1s")
+    return seconds
