@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from batten_webhooks.policy import Policy
 from batten_webhooks.rules.rule import Context, Facts
-from batten_webhooks.verdict import AppliedChange, Finding, Unknown, Verdict, Violation
+from batten_webhooks.verdict import AppliedChange, Unknown, Verdict, Violation
 from batten_webhooks.workload import Workload
 
 NO_FACTS = Facts()
@@ -39,7 +39,8 @@ def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Ver
                 finding = replace(finding, remedy=WINDOWS_REMEDY, changes=())
             if finding.changes and mutation != "Disabled":
                 into = changes if mutation == "Enabled" else proposed
-                into.extend(_applied(rule.name, finding))
+                for change in finding.changes:
+                    into.append(AppliedChange(rule.name, finding.detail, change))
             if setting.actions:
                 fixed = bool(finding.changes) and mutation == "Enabled"
                 violations.append(Violation(rule.name, finding, setting.actions, fixed))
@@ -59,7 +60,3 @@ def _once(applied: Iterable[AppliedChange]) -> tuple[AppliedChange, ...]:
             made.add(place)
             result.append(item)
     return tuple(result)
-
-
-def _applied(rule: str, finding: Finding) -> list[AppliedChange]:
-    return [AppliedChange(rule, finding.detail, change) for change in finding.changes]

@@ -23,41 +23,39 @@ def operations(workload: Workload, changes: Iterable[Change], root: str = "") ->
     A missing parent is made by one `add` that holds everything to go below it, since the API
     server refuses the user's request when a patch does not apply, whatever the failurePolicy.
     """
+    there: dict[str, Any] = {"": workload.template}
     made: dict[str, Any] = {}
     result: list[Operation] = []
     base = root + workload.prefix
     for change in changes:
-        if change.op != "add":
-            result.append(_plain(change, base))
+        path, value = change.path, change.value
+        if change.op == "remove":
+            result.append({"op": "remove", "path": base + path})
             continue
-        tokens = change.path.split("/")[1:]
-        depth = _existing(workload, tokens)
-        first = base + "".join(f"/{token}" for token in tokens[: depth + 1])
-        below = tokens[depth + 1 :]
-        if first in made:
-            _put(made[first], below, change.value)
+        if change.op == "replace":
+            result.append({"op": "replace", "path": base + path, "value": value})
             continue
-        value = _nest(below, change.value)
-        if below:
-            made[first] = value
-        result.append({"op": "add", "path": first, "value": value})
+        parent, _, key = path.rpartition("/")
+        while parent not in made and _at(there, parent) is None:
+            value = made[parent] = [value] if key == "-" else {pointer_key(key): value}
+            parent, _, key = parent.rpartition("/")
+        if parent not in made:
+            result.append({"op": "add", "path": f"{base}{parent}/{key}", "value": value})
+        elif key == "-":
+            made[parent].append(value)
+        else:
+            made[parent][pointer_key(key)] = value
     return result
 
 
-def _plain(change: Change, base: str) -> Operation:
-    if change.op == "remove":
-        return {"op": "remove", "path": base + change.path}
-    return {"op": change.op, "path": base + change.path, "value": change.value}
-
-
-def _existing(workload: Workload, tokens: list[str]) -> int:
-    """How many of the leading tokens name something that is there, at most all but the last."""
-    node: Any = workload.template
-    for depth, token in enumerate(tokens[:-1]):
-        node = _child(node, token)
-        if node is None:
-            return depth
-    return len(tokens) - 1
+def _at(there: dict[str, Any], pointer: str) -> Any:
+    """What the Pod has at a pointer, None for nothing; `there` remembers the answers."""
+    if pointer in there:
+        return there[pointer]
+    parent, _, key = pointer.rpartition("/")
+    above = _at(there, parent)
+    found = there[pointer] = None if above is None else _child(above, key)
+    return found
 
 
 def _child(node: Any, token: str) -> Any:
@@ -66,19 +64,3 @@ def _child(node: Any, token: str) -> Any:
     if isinstance(node, list):
         return node[int(token)]
     return node.get(pointer_key(token))
-
-
-def _nest(below: list[str], value: Any) -> Any:
-    for token in reversed(below):
-        value = [value] if token == "-" else {pointer_key(token): value}  # noqa: S105
-    return value
-
-
-def _put(parent: Any, below: list[str], value: Any) -> None:
-    key, rest = pointer_key(below[0]), below[1:]
-    if isinstance(parent, list):
-        parent.append(_nest(rest, value))
-    elif rest and key in parent:
-        _put(parent[key], rest, value)
-    else:
-        parent[key] = _nest(rest, value)

@@ -31,12 +31,15 @@ containers:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from batten_webhooks.reference import InvalidReference, parse_reference
 from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
+
+LONGEST_REMEMBERED = 512
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
@@ -57,6 +60,10 @@ def _objection(image: Any) -> str:
     """What is wrong with it, "" for nothing."""
     if not isinstance(image, str) or not image:
         return "no image is named"
+    return _remembered(image) if len(image) <= LONGEST_REMEMBERED else _judge(image)
+
+
+def _judge(image: str) -> str:
     try:
         reference = parse_reference(image)
     except InvalidReference as error:
@@ -68,6 +75,10 @@ def _objection(image: Any) -> str:
     if reference.tag == "latest":
         return f"image {shown(image)} has the tag latest, which is whatever was pushed last"
     return ""
+
+
+# A cluster runs the same few hundred images again and again.
+_remembered = lru_cache(maxsize=1024)(_judge)
 
 
 def _finding(path: str, container: str, detail: str) -> Finding:

@@ -132,9 +132,12 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
 
 def _covering(mounts: Sequence[VolumeMount], path: str) -> int | None:
     """The index of the deepest mount at `path` or above it."""
-    found, depth = None, -1
+    found, depth, longest = None, -1, len(path) + 1
     for index, mount in enumerate(mounts):
-        at = _normal(mount.mountPath)
+        at = mount.mountPath
+        if len(at) > longest and at[0] == "/" and "/." not in at and "//" not in at:
+            continue
+        at = _normal(at)
         if len(at) > depth and (at == path or _below(path, at)):
             found, depth = index, len(at)
     return found
