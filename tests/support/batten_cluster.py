@@ -93,7 +93,7 @@ class ControlPlane:
         say(f"Kubernetes {self.version} is up after {time.monotonic() - started:.1f} s")
 
     def _start(self, programs: Path) -> None:
-        client, peer, secure = _free_ports(3)
+        client, peer, secure = free_ports(3)
         ca = _Authority()
         ca.write(self.folder)
         _issue_all(ca, self.folder)
@@ -266,7 +266,8 @@ def _started(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -335,7 +336,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+        serialization.PrivateFormat.TraditionalOpenSSL,  # the API server reads no PKCS #8 here
         serialization.NoEncryption(),
     )
 

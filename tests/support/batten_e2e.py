@@ -32,6 +32,14 @@ class Output:
         return self
 
 
+def run(*command: str, stdin: str | None = None, timeout: float = 60) -> Output:
+    """Run a program to its end."""
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return Output(done.returncode, done.stdout, done.stderr)
+
+
 class Kubectl:
     """Runs kubectl against one cluster."""
 
@@ -39,15 +47,7 @@ class Kubectl:
         self.command = [binary, f"--kubeconfig={kubeconfig}"]
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> Output:
-        done = subprocess.run(
-            [*self.command, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Output(done.returncode, done.stdout, done.stderr)
+        return run(*self.command, *arguments, stdin=stdin, timeout=timeout)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""Batten on a cluster: the chart's own objects, and the operator as a process beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batten_cluster import ClusterError, ControlPlane, free_ports
+from batten_e2e import Kubectl, Output, run
+from batten_tools import helm, say
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "batten"
+RELEASE = "batten"
+NAMESPACE = "batten-system"
+READY_SECONDS = 30.0
+
+
+@dataclass
+class Installation:
+    """The chart rendered with a URL in place of the Service, and the operator at that URL.
+
+    `plane` keeps the operator's process (its folder may belong to a cluster that somebody else
+    runs); `kubectl` speaks to the cluster; `host` is this machine as the API server sees it.
+    """
+
+    plane: ControlPlane
+    kubectl: Kubectl
+    host: str = "127.0.0.1"
+    mode: str = "enforce"
+    preset: str = "hardened"
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}:{self.port}"
+
+    def install(self) -> None:
+        """Apply the chart, start the operator and wait until the API server can call it."""
+        started = time.monotonic()
+        self.kubectl("create", "namespace", NAMESPACE)
+        self.apply_chart()
+        self._write_kubeconfig()
+        self.start()
+        say(f"Batten {self.mode}s {self.preset} after {time.monotonic() - started:.1f} s")
+
+    def uninstall(self) -> None:
+        """End the operator, then remove what the chart applied."""
+        self.stop()
+        self.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=self.rendered())
+        self.kubectl("delete", "--ignore-not-found", "--wait=false", "namespace", NAMESPACE)
+
+    def rendered(self) -> str:
+        values = {"mode": self.mode, "preset": self.preset, "webhook.url": self.url}
+        settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+        done = run(helm(), "template", RELEASE, str(CHART), "-n", NAMESPACE, *settings)
+        if done.code:
+            raise ClusterError(f"the chart does not render:\n{done.stderr}")
+        return done.stdout
+
+    def apply_chart(self) -> Output:
+        applied = self.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=self.rendered())
+        if applied.code:
+            raise ClusterError(f"the chart does not apply:\n{applied.stderr}")
+        return applied
+
+    def start(self) -> None:
+        self.plane.spawn(
+            "operator",
+            [
+                sys.executable,
+                "-m",
+                "batten_operator",
+                "--enforce" if self.mode == "enforce" else "--no-enforce",
+                f"--preset={self.preset}",
+                f"--listen={self.host}:{self.port}",
+                "--listen-http=",
+                f"--url={self.url}",
+                f"--namespace={NAMESPACE}",
+                *self.arguments,
+            ],
+            KUBECONFIG=str(self.plane.folder / "operator.kubeconfig"),
+        )
+        self.wait_ready()
+
+    def stop(self) -> None:
+        self.plane.end("operator")
+
+    def kill(self) -> None:
+        self.plane.end("operator", signal.SIGKILL)
+
+    def wait_ready(self) -> None:
+        """Until the operator says so and both configurations trust its certificate."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not (self._ready() and self._trusted()):
+            if time.monotonic() > deadline or not self.plane.running("operator"):
+                log = (self.plane.folder / "operator.log").read_text(errors="replace")[-3000:]
+                raise ClusterError(f"the operator is not ready; its last words:\n{log}")
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        try:
+            with urllib.request.urlopen(  # noqa: S310
+                f"{self.url}/readyz", timeout=2, context=context
+            ) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _trusted(self) -> bool:
+        for kind in ("mutating", "validating"):
+            name = f"{kind}webhookconfiguration/{RELEASE}"
+            asked = self.kubectl("get", name, "-o", "json")
+            if asked.code:
+                return False
+            hooks = json.loads(asked.stdout)["webhooks"]
+            if not all(hook["clientConfig"].get("caBundle") for hook in hooks):
+                return False
+        return True
+
+    def _write_kubeconfig(self) -> None:
+        """The operator speaks as the chart's ServiceAccount, so that its RBAC is what it has."""
+        asked = self.kubectl("config", "view", "--raw", "--minify", "-o", "json").require()
+        config = json.loads(asked.stdout)
+        token = self.kubectl(
+            "create", "token", RELEASE, "-n", NAMESPACE, "--duration=720h"
+        ).require()
+        config["users"] = [{"name": "operator", "user": {"token": token.stdout.strip()}}]
+        config["contexts"][0]["context"]["user"] = "operator"
+        path = self.plane.folder / "operator.kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(config, indent=2))
+
+
+@contextmanager
+def webhooks_removed(installation: Installation, *kinds: str) -> Iterator[None]:
+    """Without our webhook configurations for a while: as before the installation."""
+    for kind in kinds:
+        installation.kubectl("delete", f"{kind}webhookconfiguration", RELEASE).require()
+    try:
+        yield
+    finally:
+        installation.apply_chart()
+        installation.wait_ready()
+        time.sleep(1)  # the API server follows the configurations by a watch
+
+
+def ca_bundle(kubectl: Kubectl, kind: str) -> bytes:
+    """The caBundle of one of our configurations, as PEM."""
+    asked = kubectl("get", f"{kind}webhookconfiguration", RELEASE, "-o", "json").require()
+    return base64.b64decode(json.loads(asked.stdout)["webhooks"][0]["clientConfig"]["caBundle"])
