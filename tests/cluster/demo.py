@@ -1,0 +1,134 @@
+"""`make demo`: the main job on a real API server, then everything is ended again."""
+
+from __future__ import annotations
+
+import difflib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from batten_e2e import Namespace, Output, new_namespace
+from batten_session import ClusterError, Session, ToolError, saved, session
+from batten_tools import say
+
+FILES = Path(__file__).parent / "demo"
+BATTEN = Path(sys.executable).with_name("batten")
+
+
+def main() -> int:
+    started = time.monotonic()
+    try:
+        with _session() as current:
+            run = current.installation.kubectl
+            restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+            name = f"demo-{int(time.time())}"
+            with new_namespace(run, name, restricted) as namespace:
+                _tour(namespace)
+    except (ClusterError, ToolError) as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    say(f"the demo took {time.monotonic() - started:.0f} s")
+    return 0
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    """What `make up` left running, or a session of the demo's own."""
+    running = saved()
+    if running and running.running():
+        yield running
+        return
+    with tempfile.TemporaryDirectory(prefix="batten-demo-") as folder:
+        own = session(Path(folder, "cluster"))
+        own.start()
+        try:
+            yield own
+        finally:
+            own.stop()
+
+
+def _tour(namespace: Namespace) -> None:
+    _title("A Deployment as most people write it")
+    _show("cat web.yaml", (FILES / "web.yaml").read_text())
+    _kubectl(namespace, "apply", "-f", "web.yaml")
+    _title(
+        "Its Pods come out hardened, in a namespace where Pod Security enforces `restricted`.\n"
+        "What changed, against the template in the Deployment:"
+    )
+    pod = namespace.pods(2, "app=web")[0]
+    template = namespace.get("deployment", "web")["spec"]["template"]["spec"]
+    print(_difference(template, pod["spec"]))
+
+    _title("One that says the opposite is refused, at apply, with the way out")
+    _kubectl(namespace, "apply", "-f", "legacy.yaml")
+
+    _title("A debugging container is held to the same, and only it is changed")
+    _kubectl(
+        namespace,
+        "debug",
+        pod["metadata"]["name"],
+        "--image=busybox:1.36",
+        "--profile=sysadmin",
+        "--attach=false",
+    )
+
+    _title("The same engine offline: what is wrong with a file, and the edit that mends it")
+    _batten("check", "misplaced.yaml")
+    _batten("harden", "--diff", "misplaced.yaml")
+
+
+def _title(text: str) -> None:
+    print(f"\n\033[1m{text}\033[0m\n" if sys.stdout.isatty() else f"\n## {text}\n", flush=True)
+
+
+def _kubectl(namespace: Namespace, *arguments: str) -> None:
+    files = [str(FILES / a) if a.endswith(".yaml") else a for a in arguments]
+    done = namespace.kubectl(*files)
+    _show(f"kubectl {' '.join(arguments)}", _text(done))
+
+
+def _batten(*arguments: str) -> None:
+    done = subprocess.run(
+        [BATTEN, *arguments], cwd=FILES, capture_output=True, text=True, check=False
+    )
+    _show(f"batten {' '.join(arguments)}", done.stdout + done.stderr)
+
+
+def _text(done: Output) -> str:
+    return (done.stderr + done.stdout).replace(f"{FILES}/", "")
+
+
+def _show(command: str, output: str) -> None:
+    print(f"$ {command}\n{output}", flush=True)
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The Pod's spec against its template's, without what the API server and scheduler add."""
+    for name in ("serviceAccount", "serviceAccountName", "tolerations", "preemptionPolicy"):
+        after.pop(name, None)
+    for name in ("enableServiceLinks", "priority"):
+        after.pop(name, None)
+    after["volumes"] = [v for v in after["volumes"] if not v["name"].startswith("kube-api-access")]
+    for container in after["containers"]:
+        container["volumeMounts"] = [
+            mount
+            for mount in container["volumeMounts"]
+            if not mount["name"].startswith("kube-api-access")
+        ]
+    old, new = (yaml.safe_dump(value).splitlines() for value in (before, after))
+    return "\n".join(difflib.unified_diff(old, new, "template", "pod", lineterm="", n=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
