@@ -1,10 +1,10 @@
 """A rule's fixtures: manifests with a head of comments that says how they are to be judged.
 
-    # violates: [spec.containers[0].image]     field paths of every violation, in order
-    # version: 1.34                            of the Pod Security Standards; else the newest
-    # users: {"nginx:1.27": ""}                the USER of images; others are not known
-    # parameters: {size_limit: 64Mi}           of the rule; else its defaults
-    # ephemeral: debugger                      only this new ephemeral container is to be judged
+# violates: [spec.containers[0].image]     field paths of every violation, in order
+# version: 1.34                            of the Pod Security Standards; else the newest
+# users: {"nginx:1.27": ""}                the USER of images; others are not known
+# parameters: {size_limit: 64Mi}           of the rule; else its defaults
+# ephemeral: debugger                      only this new ephemeral container is to be judged
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Fixture:
 
 
 def read_fixture(path: Path) -> Fixture:
-    head = {}
+    head: dict[str, Any] = {}
     for line in path.read_text().splitlines():
         if not line.startswith("# "):
             break

@@ -288,7 +288,7 @@ def _volume_name(site: Site, path: str, taken: dict[str, int]) -> str:
 def _evict(pod: Workload, names: Sequence[str]) -> tuple[Change, ...]:
     path = f"/metadata/annotations/{pointer_token(EVICT_ANNOTATION)}"
     said = pod.annotations.get(EVICT_ANNOTATION)
-    known = {name.strip() for name in (said or "").split(",")}
+    known = (said or "").split(",")
     new = ",".join(name for name in names if name not in known)
     if not new:
         return ()
