@@ -67,7 +67,11 @@ class Settings:
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
     """Raises SystemExit(2) after one line on stderr that names the setting and what it takes."""
-    return Settings(**vars(_parser(environment).parse_args(arguments)))
+    parser = _parser(environment)
+    settings = Settings(**vars(parser.parse_args(arguments)))
+    if settings.certificate_propagation > settings.certificate_lifetime / 4:
+        parser.error("--certificate-propagation is more than a quarter of --certificate-lifetime")
+    return settings
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,7 +79,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+def _parser(environment: Mapping[str, str]) -> _Parser:
     parser = _Parser(
         prog="batten-operator",
         description="Serves Batten's admission webhooks.",
@@ -103,7 +107,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     option(
         "listen-http",
         ":8080",
-        "HOST:PORT of /healthz, /readyz and /metrics without TLS; empty: only on the webhooks' port",
+        "HOST:PORT of /healthz, /readyz and /metrics without TLS; empty: only beside the webhooks",
         _optional_address,
     )
     option("namespace", _own_namespace(), "the operator's namespace", _label)

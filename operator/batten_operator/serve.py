@@ -1,0 +1,152 @@
+"""The life of one operator process: listen, become ready, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, NoReturn
+
+from prometheus_client import REGISTRY
+
+from batten_operator.certificates import Pair, expiry
+from batten_operator.cluster import Cluster
+from batten_operator.keeper import DirectoryKeeper, Load, SecretKeeper
+from batten_operator.logs import fields
+from batten_operator.metrics import Metrics
+from batten_operator.server import AdmissionServer, bind
+from batten_operator.settings import Address, Settings
+from batten_operator.tls import ServingCertificate
+from batten_operator.watch import KopfThread, handlers
+
+logger = logging.getLogger(__name__)
+
+
+class CannotListen(Exception):
+    """An address is in use, or not ours."""
+
+
+async def serve(settings: Settings) -> None:
+    """Returns after SIGTERM or SIGINT, drained; a second signal ends the draining.
+
+    Raises CannotListen.
+    """
+    asyncio.get_running_loop().set_exception_handler(_log_stray)
+    stop, hurry = _signals()
+    bound = _bound(settings.listen)
+    bound_http = _bound(settings.listen_http) if settings.listen_http else None
+    waiting = {"no certificate yet"}
+    metrics = Metrics(REGISTRY)
+    server = AdmissionServer(settings.policy, metrics, waiting)
+    certificate = ServingCertificate()
+    loaded = asyncio.Event()
+
+    def load(pair: Pair) -> None:
+        if certificate.load(pair):
+            metrics.certificate_expiry.set(expiry(pair).timestamp())
+            loaded.set()
+
+    async def open_webhooks() -> None:
+        await loaded.wait()
+        await server.listen(bound, certificate.context)
+        waiting.clear()
+        _log_start(settings, bound)
+        # What is loaded by now stays; the collector need not look at it with every review.
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+
+    if bound_http is not None:
+        await server.listen(bound_http)
+    async with _keeping(settings, server, load) as keeping:
+        opening = asyncio.create_task(open_webhooks())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((opening, stopping, keeping), return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+        if stop.is_set() and not waiting:
+            logger.info("draining", extra=fields(seconds=settings.drain))
+            server.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), settings.drain)
+        await server.stop()
+        for task in (opening, stopping):
+            task.cancel()
+    logger.info("stopped")
+
+
+@asynccontextmanager
+async def _keeping(
+    settings: Settings, server: AdmissionServer, load: Load
+) -> AsyncIterator[asyncio.Task[NoReturn]]:
+    """The certificate's keeper, and kopf watching for it, until the end. Its failure is raised."""
+    if settings.certificate_directory is not None:
+        keeper = DirectoryKeeper(settings.certificate_directory, load)
+        async with _running(keeper.run()) as task:
+            yield task
+        return
+    cluster = Cluster()
+    secrets = SecretKeeper(settings, cluster, load)
+    loop = asyncio.get_running_loop()
+    wake = partial(loop.call_soon_threadsafe, secrets.wake)
+    watcher = KopfThread(handlers(settings, server, wake), settings.namespace)
+    watcher.start()
+    try:
+        async with _running(secrets.run()) as task:
+            yield task
+    finally:
+        await asyncio.to_thread(watcher.stop)
+        await cluster.close()
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[asyncio.Task[NoReturn]]:
+    task = asyncio.create_task(work)
+    yield task
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set by the first SIGTERM or SIGINT, and by the second."""
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def received() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, received)
+    return first, second
+
+
+def _bound(address: Address) -> socket.socket:
+    try:
+        return bind(address)
+    except OSError as error:
+        where = f"{address.host}:{address.port}"
+        raise CannotListen(f"cannot listen on {where}: {error.strerror or error}") from None
+
+
+def _log_start(settings: Settings, bound: socket.socket) -> None:
+    host, port = bound.getsockname()[:2]
+    logger.info(
+        "serving",
+        extra=fields(
+            address=f"{host}:{port}",
+            preset=settings.preset,
+            mode="enforce" if settings.enforce else "observe",
+        ),
+    )
+
+
+def _log_stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Broken connections and handshakes are everyday; the rest is a defect and is logged as one."""
+    error = context.get("exception")
+    level = logging.DEBUG if isinstance(error, OSError | TimeoutError) else logging.ERROR
+    logger.log(level, "%s", context.get("message"), exc_info=error)

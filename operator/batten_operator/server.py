@@ -1,0 +1,348 @@
+"""The webhooks' HTTP server: two paths that the engine answers, and three about ourselves.
+
+`/mutate` and `/validate` take AdmissionReviews (admission.k8s.io/v1). What cannot be answered is an
+HTTP error, so that the webhook's failurePolicy decides: never `allowed` by accident. See
+https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/.
+
+aiohttp's low-level server is used, without its router and middlewares: they would cost a fifth of
+what a review does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from secrets import SystemRandom
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from batten_operator.logs import fields
+from batten_operator.metrics import CONTENT_TYPE, Metrics
+from batten_operator.settings import Address
+from batten_webhooks.policy import Policy
+from batten_webhooks.review import Answer, BadReview, Webhook, respond
+
+if TYPE_CHECKING:
+    from kopf import WebhookClientConfig, WebhookFn
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY = 8 * 1024 * 1024
+# What all requests together may hold in memory; more than that is answered with 503.
+MAX_BODIES = 64 * 1024 * 1024
+MAX_CONNECTIONS = 1024
+MAX_MESSAGE = 500
+DEFAULT_DEADLINE = 10.0
+MAX_DEADLINE = 30.0
+HANDSHAKE_SECONDS = 10.0
+FIRST_REQUEST_SECONDS = 10.0
+# Longer than an API server keeps an idle connection (90 s): we never close one that it is about to
+# use. After a while each is closed with its answer, so that load moves to new replicas.
+IDLE_SECONDS = 120.0
+CONNECTION_SECONDS = (300.0, 600.0)
+STOP_SECONDS = 5.0
+
+_JSON = "application/json"
+_TIMEOUT = re.compile(r"(?:^|&)timeout=(\d{1,6}(?:\.\d{1,9})?)(ms|s|m)(?:&|$)")
+_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_REASONS = {
+    400: "bad_review",
+    404: "unknown_path",
+    405: "method",
+    408: "deadline",
+    413: "too_large",
+    415: "media_type",
+    500: "internal",
+    503: "overloaded",
+}
+# Strangers' noise, which the metric counts; what is internal has been logged with its cause.
+_QUIET = frozenset(("unknown_path", "method", "media_type", "internal"))
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Refused(Exception):
+    """An HTTP error, with a text that is fit for anybody to read."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message[:MAX_MESSAGE])
+        self.status = status
+
+
+class AdmissionServer:
+    """Also kopf's `settings.admission.server`, which it calls as such: see `__call__`.
+
+    `waiting` holds the reasons why no requests should come: they are what /readyz tells.
+    """
+
+    def __init__(self, policy: Policy, metrics: Metrics, waiting: set[str]) -> None:
+        self._policy = policy
+        self._metrics = metrics
+        self._waiting = waiting
+        self._held = 0
+        self._listeners: list[tuple[asyncio.Server, _Connections]] = []
+
+    async def __call__(self, fn: WebhookFn) -> AsyncIterator[WebhookClientConfig]:
+        """kopf's contract of a webhook server: one client configuration, then never return.
+
+        `fn` answers reviews by kopf's handlers, in kopf's loop; the first resources of our own will
+        be handed to it. Workloads never are: the engine answers them without kopf.
+        """
+        yield {}
+        await asyncio.Event().wait()
+
+    # --- listening ------------------------------------------------------------------------------
+
+    async def listen(self, bound: socket.socket, context: ssl.SSLContext | None = None) -> None:
+        """Serve everything on this socket with TLS; without it only what is said of ourselves."""
+        loop = asyncio.get_running_loop()
+        connections = _Connections(self._admission if context else self._plain)
+        server = await loop.create_server(
+            connections,
+            sock=bound,
+            ssl=context,
+            backlog=MAX_CONNECTIONS,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+            ssl_shutdown_timeout=STOP_SECONDS if context else None,
+        )
+        self._listeners.append((server, connections))
+
+    def drain(self) -> None:
+        """Go on serving, but tell everybody to go elsewhere."""
+        self._waiting.add("stopping")
+        for _, connections in self._listeners:
+            connections.draining = True
+
+    async def stop(self) -> None:
+        """Take no more connections, let what is being answered end, close the rest."""
+        for server, _ in self._listeners:
+            server.close()
+        for _, connections in self._listeners:
+            await connections.shutdown(STOP_SECONDS)
+        self._listeners.clear()
+
+    # --- answering ------------------------------------------------------------------------------
+
+    async def _admission(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = request.path_qs.partition("?")
+        if path == "/mutate":
+            return await self._answer("mutate", request, query)
+        if path == "/validate":
+            return await self._answer("validate", request, query)
+        return self._about(path, request)
+
+    async def _plain(self, request: web.BaseRequest) -> web.StreamResponse:
+        return self._about(request.path_qs.partition("?")[0], request)
+
+    async def _answer(
+        self, webhook: Webhook, request: web.BaseRequest, query: str
+    ) -> web.StreamResponse:
+        started = time.perf_counter()
+        try:
+            body = await self._body(request, query)
+            answer = self._judged(webhook, body)
+        except Refused as error:
+            return self._refuse(error)
+        self._metrics.answered(webhook, answer, time.perf_counter() - started)
+        if not answer.allowed:
+            _log_denial(webhook, answer)
+        return web.Response(body=answer.body, content_type=_JSON)
+
+    async def _body(self, request: web.BaseRequest, query: str) -> bytes:
+        if request.method != "POST":
+            raise Refused(405, "only POST is answered here")
+        if request.content_type != _JSON or "Content-Encoding" in request.headers:
+            raise Refused(415, f"only plain {_JSON} is read")
+        length = request.content_length
+        size = MAX_BODY if length is None else length
+        if size > MAX_BODY:
+            raise Refused(413, f"more than {MAX_BODY} bytes")
+        if self._held + size > MAX_BODIES:
+            raise Refused(503, "too many large reviews at once")
+        self._held += size
+        try:
+            async with asyncio.timeout(_deadline(query)):
+                return await request.read()
+        except TimeoutError:
+            raise Refused(408, "the review did not arrive within its timeout") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise Refused(413, f"more than {MAX_BODY} bytes") from None
+        except (ConnectionError, web.RequestPayloadError):
+            raise Refused(400, "the review broke off") from None
+        finally:
+            self._held -= size
+
+    def _judged(self, webhook: Webhook, body: bytes) -> Answer:
+        try:
+            return respond(webhook, body, self._policy)
+        except BadReview as error:
+            raise Refused(error.status, str(error)) from None
+        except Exception:
+            logger.exception("review failed", extra=fields(webhook=webhook, uid=_uid(body)))
+            raise Refused(500, "internal error, see the operator's log") from None
+
+    def _refuse(self, error: Refused) -> web.StreamResponse:
+        reason = _REASONS.get(error.status, "other")
+        self._metrics.failed(reason)
+        if reason not in _QUIET:
+            logger.warning("review refused", extra=fields(status=error.status, reason=str(error)))
+        return _status(error)
+
+    def _about(self, path: str, request: web.BaseRequest) -> web.StreamResponse:
+        if path not in ("/healthz", "/readyz", "/metrics"):
+            self._metrics.failed(_REASONS[404])
+            return _status(Refused(404, "/mutate, /validate, /healthz, /readyz, /metrics"))
+        if request.method not in ("GET", "HEAD"):
+            return _status(Refused(405, "only GET is answered here"))
+        if path == "/metrics":
+            return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        if path == "/readyz" and self._waiting:
+            text = f"not ready: {', '.join(sorted(self._waiting))}\n"
+            return web.Response(status=503, text=text)
+        return web.Response(text="ok\n")
+
+
+@dataclass(slots=True)
+class _Connection:
+    """`silence` ends a connection that sends no request; after `retires` an answer is the last."""
+
+    retires: float
+    silence: asyncio.TimerHandle | None
+
+
+class _Connections(web.Server):
+    """Bounds how many connections there are, how long they say nothing, and how long they last."""
+
+    def __init__(self, answer: Handler) -> None:
+        super().__init__(
+            self._serve,
+            request_factory=self._request,
+            access_log=None,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=1.0,
+            auto_decompress=False,
+        )
+        self._answer = answer
+        self._open: dict[RequestHandler, _Connection] = {}
+        self.draining = False
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._open) >= MAX_CONNECTIONS:
+            transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._open[handler] = _Connection(
+            retires=loop.time() + SystemRandom().uniform(*CONNECTION_SECONDS),
+            silence=loop.call_later(FIRST_REQUEST_SECONDS, handler.force_close),
+        )
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        connection = self._open.pop(handler, None)
+        if connection is not None and connection.silence is not None:
+            connection.silence.cancel()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = self._open.get(request.protocol)
+        if connection is not None and connection.silence is not None:
+            connection.silence.cancel()
+            connection.silence = None
+        response = await self._answer(request)
+        if self.draining or connection is None or self._loop.time() > connection.retires:
+            response.force_close()
+        return response
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop, client_max_size=MAX_BODY
+        )
+
+
+def bind(address: Address) -> socket.socket:
+    """A bound socket that does not listen yet. Raises OSError."""
+    if not address.host and socket.has_dualstack_ipv6():
+        bound = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        where: tuple[Any, ...] = ("::", address.port)
+    else:
+        found = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, where = found[0]
+        bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(where)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _deadline(query: str) -> float:
+    """Seconds that `?timeout=` gives us. API servers send whole seconds, as `5s`."""
+    match = _TIMEOUT.search(query)
+    return min(MAX_DEADLINE, float(match[1]) * _UNIT[match[2]]) if match else DEFAULT_DEADLINE
+
+
+def _status(error: Refused) -> web.Response:
+    """A metav1.Status: API servers show its message to the user where the failurePolicy is Fail."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "Status",
+        "status": "Failure",
+        "code": error.status,
+        "message": str(error),
+    }
+    response = web.Response(status=error.status, body=msgspec.json.encode(body), content_type=_JSON)
+    response.force_close()
+    return response
+
+
+def _log_denial(webhook: Webhook, answer: Answer) -> None:
+    denied = {violation.rule for violation in answer.violations if "Deny" in violation.actions}
+    logger.info(
+        "denied",
+        extra=fields(
+            webhook=webhook,
+            uid=answer.uid,
+            operation=answer.operation,
+            kind=answer.kind,
+            namespace=answer.namespace,
+            rules=sorted(denied),
+        ),
+    )
+
+
+class _RequestUid(msgspec.Struct):
+    uid: str = ""
+
+
+class _Uid(msgspec.Struct):
+    request: _RequestUid = _RequestUid()
+
+
+def _uid(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Uid).request.uid
+    except (msgspec.DecodeError, RecursionError):
+        return ""

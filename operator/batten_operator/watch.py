@@ -1,0 +1,145 @@
+"""The kopf operator: it watches what the certificate's keeper keeps, and will watch policies.
+
+It runs in a thread with a loop of its own. kopf ends where a watch is forbidden or the API server
+is away at start, and then cancels every task of its loop: neither must ever reach the webhooks, so
+they are served in another loop, and kopf is simply started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from secrets import SystemRandom
+from typing import Any
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from batten_operator.cluster import ApiError, configuration
+from batten_operator.server import AdmissionServer
+from batten_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+GROUP = "admissionregistration.k8s.io"
+RETRY_SECONDS = (1.0, 60.0)
+STOP_SECONDS = 5.0
+Wake = Callable[[], object]
+
+
+class KopfThread:
+    """kopf's operator, started again with backoff whenever it ends, until `stop`."""
+
+    def __init__(self, registry: kopf.OperatorRegistry, namespace: str) -> None:
+        self._registry = registry
+        self._namespace = namespace
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns once kopf's cleanup handlers have run, or after five seconds."""
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._supervise())
+
+    async def _supervise(self) -> None:
+        first, most = RETRY_SECONDS
+        pause = first
+        while not self._stopped.is_set():
+            started = time.monotonic()
+            try:
+                await kopf.operator(
+                    registry=self._registry,
+                    settings=kopf.OperatorSettings(),
+                    namespaces=[self._namespace],
+                    stop_flag=self._stopped,
+                )
+            except Exception as error:  # kopf has logged it with its traceback
+                reason = str(error) or type(error).__name__
+                pause = first if time.monotonic() - started > most else min(most, 2 * pause)
+                logger.warning("watching ended: %s; it starts again in %.1f s", reason, pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SystemRandom().uniform(0.5, 1.0) * pause):
+                    await self._stopped.wait()
+
+
+def handlers(settings: Settings, server: AdmissionServer, wake: Wake) -> kopf.OperatorRegistry:
+    """Every selector names its group and version: one without scans all API groups at start."""
+    registry = kopf.OperatorRegistry()
+    secrets = ("", "v1", "secrets")
+    mutating = (GROUP, "v1", "mutatingwebhookconfigurations")
+    validating = (GROUP, "v1", "validatingwebhookconfigurations")
+    watched = {
+        secrets: settings.certificate_secret,
+        mutating: settings.mutating_configuration,
+        validating: settings.validating_configuration,
+    }
+
+    @kopf.on.startup(registry=registry)
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        _configure(settings)
+        settings.admission.server = server
+        for resource, name in watched.items():
+            settings.watching.field_selectors[resource] = f"metadata.name={name}"
+
+    @kopf.on.login(registry=registry)
+    async def log_in(**_: Any) -> kopf.ConnectionInfo:
+        try:
+            return await _connection(await configuration())
+        except ApiError as error:
+            raise kopf.PermanentError(str(error)) from None
+
+    async def changed(**_: Any) -> None:
+        wake()
+
+    @kopf.on.cleanup(registry=registry)
+    async def clean_up(**_: Any) -> None:
+        logger.info("watching stopped")
+
+    for resource, name in watched.items():
+        if name:
+            kopf.on.event(*resource, registry=registry)(changed)
+    return registry
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
+    settings.admission.managed = None  # the chart owns the webhook configurations
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.process.ultimate_exiting_timeout = None  # the process outlives kopf
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = (1, 2, 4)
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+
+
+async def _connection(found: Configuration) -> kopf.ConnectionInfo:
+    header = await found.get_api_key_with_prefix("BearerToken") or ""
+    scheme, _, token = header.rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=found.host,
+        ca_path=found.ssl_ca_cert,
+        ca_data=found.ca_cert_data,
+        insecure=not found.verify_ssl,
+        username=found.username or None,
+        password=found.password or None,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=found.cert_file,
+        private_key_path=found.key_file,
+        proxy_url=found.proxy,
+    )
