@@ -1,46 +1,63 @@
-{{- define "batten.labels" -}}
-app.kubernetes.io/name: batten
+{{- define "batten.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else -}}
+{{- $name := contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) -}}
+{{- $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "batten.instanceLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "batten.selectorLabels" -}}
+{{ include "batten.instanceLabels" . }}
+app.kubernetes.io/component: webhook
+{{- end -}}
+
+{{- define "batten.labels" -}}
+{{ include "batten.instanceLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.labels }}
-{{ toYaml . }}
-{{- end }}
-{{- end }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
 
-{{- define "batten.selector" -}}
-app.kubernetes.io/name: batten
-app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end }}
+{{- define "batten.image" -}}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- with .Values.image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
 
-{{- define "batten.service" -}}
-{{ .Release.Name }}-webhook
-{{- end }}
+{{/* What is the same in every webhook. No caBundle: the operator keeps it, and an upgrade that does
+not speak of it leaves it as it is. Takes a dict of root, path and failurePolicy. */}}
+{{- define "batten.webhook" -}}
+clientConfig:
+  {{- with .root.Values.webhook.url }}
+  url: {{ printf "%s%s" (trimSuffix "/" .) $.path }}
+  {{- else }}
+  service:
+    name: {{ include "batten.fullname" .root }}-webhook
+    namespace: {{ .root.Release.Namespace }}
+    path: {{ .path }}
+    port: 443
+  {{- end }}
+admissionReviewVersions: [v1]
+sideEffects: None
+matchPolicy: Equivalent
+failurePolicy: {{ .failurePolicy }}
+timeoutSeconds: {{ .root.Values.webhook.timeoutSeconds }}
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values:
+        {{- $always := list "kube-system" "kube-public" "kube-node-lease" .root.Release.Namespace }}
+        {{- concat $always .root.Values.webhook.exemptNamespaces | uniq | toYaml | nindent 8 }}
+{{- end -}}
 
-{{- define "batten.certificate" -}}
-{{ .Release.Name }}-webhook-certificate
-{{- end }}
-
-{{- /* Where the API server finds one path; the operator fills in the caBundle and keeps it. */ -}}
-{{- define "batten.clientConfig" -}}
-{{- if .root.Values.webhook.url -}}
-url: {{ .root.Values.webhook.url }}{{ .path }}
-{{- else -}}
-service:
-  name: {{ include "batten.service" .root }}
-  namespace: {{ .root.Release.Namespace }}
-  path: {{ .path }}
-  port: 443
-{{- end }}
-{{- end }}
-
-{{- /* By name, since nobody but the API server can set this label. */ -}}
-{{- define "batten.namespaceSelector" -}}
-matchExpressions:
-  - key: kubernetes.io/metadata.name
-    operator: NotIn
-    values:
-      {{- range concat (list "kube-system" "kube-public" "kube-node-lease" .Release.Namespace) .Values.exemptNamespaces | uniq }}
-      - {{ . }}
-      {{- end }}
-{{- end }}
+{{/* A Pod's status changes all the time, its spec hardly ever: the API server need not ask. */}}
+{{- define "batten.specChanged" -}}
+- name: spec-changed
+  expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
+{{- end -}}
