@@ -141,6 +141,9 @@ def _mutate(request: Request, policy: Policy, facts: Facts) -> Answer:
     verdict = evaluate(workload, policy, facts)
     annotations = _change_annotations(policy, verdict)
     response: dict[str, Any] = {"uid": request.uid, "allowed": True}
+    if verdict.unknowns:
+        warnings = [messages.unknown_warning(workload, unknown) for unknown in verdict.unknowns]
+        response["warnings"] = messages.bounded(warnings)
     if annotations:
         response["auditAnnotations"] = annotations
     if verdict.changes:
@@ -172,6 +175,8 @@ def _change_annotations(policy: Policy, verdict: Verdict) -> dict[str, str]:
         annotations["changes"] = _changes_text(verdict.changes)
     if verdict.proposed:
         annotations["would-change"] = _changes_text(verdict.proposed)
+    if verdict.unknowns:
+        annotations["unknowns"] = _unknowns_text(verdict.unknowns)
     if annotations:
         annotations["policy"] = policy.title
     return annotations
@@ -316,14 +321,19 @@ def _violation_annotations(
         ]
         annotations["violations"] = msgspec.json.encode(rows).decode()
     if unknowns:
-        rows = [
-            {"rule": unknown.rule, "container": unknown.container, "detail": unknown.detail}
-            for unknown in unknowns
-        ]
-        annotations["unknowns"] = msgspec.json.encode(rows).decode()
+        annotations["unknowns"] = _unknowns_text(unknowns)
     if annotations:
         annotations["policy"] = policy.title
     return annotations
+
+
+def _unknowns_text(unknowns: Iterable[Unknown]) -> str:
+    return msgspec.json.encode(
+        [
+            {"rule": unknown.rule, "container": unknown.container, "detail": unknown.detail}
+            for unknown in unknowns
+        ]
+    ).decode()
 
 
 # --- shared -------------------------------------------------------------------------------------
