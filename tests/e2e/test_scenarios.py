@@ -14,8 +14,8 @@ from batten_webhooks.workload import read_object
 
 pytestmark = pytest.mark.cluster
 
-DENIED = 'admission webhook "validate-pods.batten.dev" denied the request'
-FAILED = 'failed calling webhook "validate-pods.batten.dev"'
+DENIED = 'admission webhook "pods.validate.batten.dev" denied the request'
+FAILED = 'failed calling webhook "pods.validate.batten.dev"'
 IMAGE = "registry.example/team/app:1.4.2"
 
 
