@@ -188,7 +188,7 @@ class SecretKeeper:
         configuration = await self._read(path)
         if configuration is None:
             if path not in self._absent:
-                logger.warning("%s is not there: no API server calls us by it yet", path)
+                logger.warning("not there, so that no API server calls us by it: %s", path)
             self._absent.add(path)
             return False
         self._absent.discard(path)

@@ -19,9 +19,8 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
-    # Both tell at debug what request bodies hold.
-    for name in ("aiohttp.client", "kopf.objects"):
-        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    # kopf tells at info of every event that a handler saw, and at debug what the object holds.
+    logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
 
 
 def fields(**values: Any) -> dict[str, Any]:

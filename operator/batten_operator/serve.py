@@ -41,8 +41,9 @@ async def serve(settings: Settings) -> None:
     bound = _bound(settings.listen)
     bound_http = _bound(settings.listen_http) if settings.listen_http else None
     waiting = {"no certificate yet"}
-    metrics = Metrics(REGISTRY)
-    server = AdmissionServer(settings.policy, metrics, waiting)
+    paths = settings.template_paths
+    metrics = Metrics(REGISTRY, (kind.kind for kind in paths))
+    server = AdmissionServer(settings.policy, paths, metrics, waiting)
     certificate = ServingCertificate()
     loaded = asyncio.Event()
 

@@ -16,7 +16,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from batten_operator.metrics import CONTENT_TYPE, Metrics
 from batten_operator.settings import Address
 from batten_webhooks.policy import Policy
 from batten_webhooks.review import Answer, BadReview, Webhook, respond
+from batten_webhooks.workload import Kind
 
 if TYPE_CHECKING:
     from kopf import WebhookClientConfig, WebhookFn
@@ -86,8 +87,15 @@ class AdmissionServer:
     `waiting` holds the reasons why no requests should come: they are what /readyz tells.
     """
 
-    def __init__(self, policy: Policy, metrics: Metrics, waiting: set[str]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        paths: Mapping[Kind, tuple[str, ...]],
+        metrics: Metrics,
+        waiting: set[str],
+    ) -> None:
         self._policy = policy
+        self._paths = paths
         self._metrics = metrics
         self._waiting = waiting
         self._held = 0
@@ -185,7 +193,7 @@ class AdmissionServer:
 
     def _judged(self, webhook: Webhook, body: bytes) -> Answer:
         try:
-            return respond(webhook, body, self._policy)
+            return respond(webhook, body, self._policy, paths=self._paths)
         except BadReview as error:
             raise Refused(error.status, str(error)) from None
         except Exception:
@@ -333,7 +341,7 @@ def _log_denial(webhook: Webhook, answer: Answer) -> None:
     )
 
 
-class _RequestUid(msgspec.Struct):
+class _RequestUid(msgspec.Struct, frozen=True):
     uid: str = ""
 
 

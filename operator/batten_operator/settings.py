@@ -15,10 +15,14 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from batten_webhooks.policy import PRESETS, Policy, observing
+from batten_webhooks.workload import TEMPLATE_PATHS, Kind
 
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_CUSTOM_KIND = re.compile(
+    r"(?P<kind>[A-Z]\w*)\.(?P<group>[a-z0-9][-a-z0-9.]*)=(?P<path>\w+(?:\.\w+)*)", re.ASCII
+)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -49,7 +53,12 @@ class Settings:
     certificate_lifetime: float
     certificate_propagation: float
     drain: float
+    custom_kinds: Mapping[Kind, tuple[str, ...]]
     log_level: str
+
+    @property
+    def template_paths(self) -> Mapping[Kind, tuple[str, ...]]:
+        return {**TEMPLATE_PATHS, **self.custom_kinds}
 
     @property
     def policy(self) -> Policy:
@@ -149,6 +158,12 @@ def _parser(environment: Mapping[str, str]) -> _Parser:
         "how long a new CA stands in the caBundle before its certificate is served",
         _duration,
     )
+    option(
+        "custom-kinds",
+        "",
+        "more kinds with a Pod template, as Widget.example.com=spec.template, separated by commas",
+        _custom_kinds,
+    )
     option("drain", "15s", "how long to go on serving after SIGTERM", _duration)
     option("log-level", "info", "debug, info, warning or error", _level)
     return parser
@@ -228,6 +243,16 @@ def _optional_path(text: str) -> Path | None:
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no folder")
     return path
+
+
+def _custom_kinds(text: str) -> dict[Kind, tuple[str, ...]]:
+    kinds = {}
+    for entry in filter(None, text.split(",")):
+        match = _CUSTOM_KIND.fullmatch(entry)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"{entry!r} is no KIND.GROUP=PATH.TO.TEMPLATE")
+        kinds[Kind(match["group"], match["kind"])] = tuple(match["path"].split("."))
+    return kinds
 
 
 def _duration(text: str) -> float:
