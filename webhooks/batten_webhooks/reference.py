@@ -3,7 +3,8 @@
     reference  := [registry "/"] repository [":" tag] ["@" digest]
 
 The first part is a registry only if it holds a dot, a colon or a capital, or is `localhost`;
-without one the registry is docker.io, where a name of one part stands below `library/`. See
+without one the registry is docker.io, where a name of one part stands below `library/`. Stricter in
+one thing: a registry that is no host name (`my_registry.example/app`) is refused, not ignored. See
 https://github.com/distribution/reference and https://github.com/opencontainers/go-digest.
 """
 
