@@ -52,6 +52,7 @@ from batten_webhooks.workload import Workload
 GRACE = "/spec/terminationGracePeriodSeconds"
 # What the API server writes where a Pod does not say.
 DEFAULT_GRACE = 30
+ALWAYS = (None, "", "Always")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Parameters:
 
 def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
     spec = pod.spec
-    if not pod.pod_level or spec.restartPolicy not in (None, "", "Always"):
+    if not pod.pod_level or not spec.containers or spec.restartPolicy not in ALWAYS:
         return
     grace = spec.terminationGracePeriodSeconds
     wanted = parameters.termination_grace_period_seconds
