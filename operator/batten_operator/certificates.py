@@ -112,7 +112,8 @@ def from_data(data: Mapping[str, str]) -> Store:
         bundle=values["ca.crt"],
     )
     if values.get("next.crt"):
-        store = replace(store, staged=checked(Pair(values["next.crt"], values["next.key"]), "next"))
+        staged = Pair(values["next.crt"], values.get("next.key", b""))
+        store = replace(store, staged=checked(staged, "next"))
     for pair in (store.serving, store.staged):
         if pair is not None:
             _issuer(store, x509.load_pem_x509_certificate(pair.certificate))

@@ -17,6 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any
@@ -133,10 +134,13 @@ class AdmissionServer:
             connections.draining = True
 
     async def stop(self) -> None:
-        """Take no more connections, let what is being answered end, close the rest."""
+        """Take no more connections, let what is being asked and answered end, close the rest."""
+        self.drain()
         for server, _ in self._listeners:
             server.close()
         for _, connections in self._listeners:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(connections.idle.wait(), STOP_SECONDS)
             await connections.shutdown(STOP_SECONDS)
         self._listeners.clear()
 
@@ -243,6 +247,9 @@ class _Connections(web.Server):
         )
         self._answer = answer
         self._open: dict[RequestHandler, _Connection] = {}
+        self._requests = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.draining = False
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
@@ -267,7 +274,14 @@ class _Connections(web.Server):
         if connection is not None and connection.silence is not None:
             connection.silence.cancel()
             connection.silence = None
-        response = await self._answer(request)
+        self._requests += 1
+        self.idle.clear()
+        try:
+            response = await self._answer(request)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self.idle.set()
         if self.draining or connection is None or self._loop.time() > connection.retires:
             response.force_close()
         return response
