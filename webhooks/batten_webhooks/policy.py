@@ -33,6 +33,8 @@ class Policy:
 
 
 def _preset(name: str, levels: frozenset[Level], *, mutate: bool) -> Policy:
+    rules = [rule for rule in RULES if rule.level in levels]
+    overridden = {weaker for rule in rules for weaker in rule.overrides}
     settings = tuple(
         Setting(
             rule=rule,
@@ -40,8 +42,8 @@ def _preset(name: str, levels: frozenset[Level], *, mutate: bool) -> Policy:
             actions=rule.actions,
             parameters=rule.parameters(),
         )
-        for rule in RULES
-        if rule.level in levels
+        for rule in rules
+        if rule.name not in overridden
     )
     return Policy(title=f'preset "{name}"', settings=settings)
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from batten_webhooks.rules import (
+    apparmor_profile,
+    default_proc_mount,
     drop_capabilities,
     graceful_shutdown,
+    masked_proc_mount,
     misplaced_field,
+    no_added_capabilities,
+    no_host_namespaces,
+    no_host_path,
+    no_host_ports,
+    no_host_probes,
+    no_host_process,
     no_latest_tag,
     no_privilege_escalation,
+    no_privileged,
+    no_unconfined_seccomp,
     read_only_root_filesystem,
     run_as_non_root,
+    safe_selinux_options,
+    safe_sysctls,
+    safe_volume_types,
     seccomp_profile,
     writable_tmp,
 )
@@ -26,6 +40,20 @@ RULES: tuple[Rule, ...] = (
     writable_tmp.RULE,
     graceful_shutdown.RULE,
     no_latest_tag.RULE,
+    no_privileged.RULE,
+    no_host_namespaces.RULE,
+    no_host_path.RULE,
+    no_host_ports.RULE,
+    no_host_probes.RULE,
+    no_host_process.RULE,
+    no_added_capabilities.RULE,
+    no_unconfined_seccomp.RULE,
+    apparmor_profile.RULE,
+    safe_selinux_options.RULE,
+    safe_sysctls.RULE,
+    default_proc_mount.RULE,
+    masked_proc_mount.RULE,
+    safe_volume_types.RULE,
 )
 
 BY_NAME = {rule.name: rule for rule in RULES}

@@ -82,4 +82,5 @@ RULE = Rule(
     doc=__doc__,
     check=check,
     mutates=True,
+    overrides=("no-added-capabilities",),
 )

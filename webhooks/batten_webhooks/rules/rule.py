@@ -19,6 +19,9 @@ Version = tuple[int, int]
 VERSIONS: tuple[Version, ...] = ((1, 33), (1, 34), (1, 35), (1, 36), (1, 37))
 
 # A user's text in a message is cut after this many characters.
+# Since then the standards ask less of Pods in a user namespace (`hostUsers: false`, KEP-127).
+USER_NAMESPACES_SINCE: Version = (1, 35)
+
 SHOWN_LENGTH = 300
 
 DENY: frozenset[Action] = frozenset(("Deny",))
@@ -58,6 +61,7 @@ class Rule:
 
     `check` yields findings; those that carry changes are what the rule can mend by itself.
     `parameters` is a frozen dataclass whose fields are the policy's options for this rule.
+    `overrides` names weaker rules that find nothing which this one does not.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Rule:
     mutates: bool = False
     actions: frozenset[Action] = DENY
     parameters: type = NoParameters
+    overrides: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:

@@ -49,13 +49,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import USER_NAMESPACES_SINCE, Context, NoParameters, Rule, shown
 from batten_webhooks.verdict import Change, Finding, Unknown
 from batten_webhooks.workload import Site, Workload
 
 NON_ROOT = "/securityContext/runAsNonRoot"
 USER = "/securityContext/runAsUser"
-USER_NAMESPACES_SINCE = (1, 35)
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding | Unknown]:

@@ -98,4 +98,5 @@ RULE = Rule(
     doc=__doc__,
     check=check,
     mutates=True,
+    overrides=("no-unconfined-seccomp",),
 )

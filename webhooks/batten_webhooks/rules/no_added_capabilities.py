@@ -1,0 +1,77 @@
+"""Containers add no capability beyond what container runtimes give by default.
+
+## What it does
+Refuses names in `capabilities.add` other than AUDIT_WRITE, CHOWN, DAC_OVERRIDE, FOWNER, FSETID,
+KILL, MKNOD, NET_BIND_SERVICE, SETFCAP, SETGID, SETPCAP, SETUID and SYS_CHROOT. The preset
+`restricted` asks for more: see `drop-capabilities`.
+
+## Why is this bad?
+Capabilities are parts of root's power. Several of them, such as SYS_ADMIN, are as good as all.
+
+## Example
+```yaml
+containers:
+  - name: app
+    securityContext:
+      capabilities:
+        add: [SYS_ADMIN]
+```
+
+## Use instead
+```yaml
+containers:
+  - name: app
+    securityContext:
+      capabilities:
+        drop: [ALL]
+        add: [NET_BIND_SERVICE]
+```
+
+## References
+- Pod Security Standards, baseline, *Capabilities*:
+  https://kubernetes.io/docs/concepts/security/pod-security-standards/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.verdict import Finding
+from batten_webhooks.workload import Workload
+
+DEFAULT_CAPABILITIES = frozenset(
+    (
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    )
+)
+
+
+def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    for site in pod.sites:
+        capabilities = site.security.capabilities
+        if capabilities is None or not capabilities.add:
+            continue
+        for index, name in enumerate(capabilities.add):
+            if name not in DEFAULT_CAPABILITIES:
+                yield Finding(
+                    path=f"{site.pointer}/securityContext/capabilities/add/{index}",
+                    container=site.name,
+                    detail=f"adds the capability {shown(name)}",
+                    remedy="remove it from the list",
+                )
+
+
+RULE = Rule(name="no-added-capabilities", level="baseline", doc=__doc__, check=check)

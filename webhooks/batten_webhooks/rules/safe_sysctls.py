@@ -1,0 +1,73 @@
+"""Pods set only sysctls that stay within the Pod.
+
+## What it does
+Refuses names in the Pod's `securityContext.sysctls` that Kubernetes does not list as safe.
+
+## Why is this bad?
+Other sysctls change the kernel for every Pod on the node, or switch its protections off.
+
+## Example
+```yaml
+securityContext:
+  sysctls:
+    - {name: kernel.msgmax, value: "65536"}
+containers:
+  - name: app
+```
+
+## Use instead
+```yaml
+securityContext:
+  sysctls:
+    - {name: net.ipv4.ip_local_port_range, value: "1024 65535"}
+containers:
+  - name: app
+```
+
+## References
+- Pod Security Standards, baseline, *Sysctls*:
+  https://kubernetes.io/docs/concepts/security/pod-security-standards/
+- https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.verdict import Finding
+from batten_webhooks.workload import Workload
+
+SAFE = frozenset(
+    (
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
+    )
+)
+SAFE_SINCE_1_37 = SAFE | {"net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_slow_start_after_idle"}
+
+
+def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    if not pod.pod_level or not pod.security.sysctls:
+        return
+    safe = SAFE_SINCE_1_37 if context.version >= (1, 37) else SAFE
+    for index, sysctl in enumerate(pod.security.sysctls):
+        if sysctl.name not in safe:
+            yield Finding(
+                path=f"/spec/securityContext/sysctls/{index}/name",
+                detail=f"the sysctl {shown(sysctl.name)} reaches beyond the Pod",
+                remedy="remove it, or have it set on the node",
+            )
+
+
+RULE = Rule(name="safe-sysctls", level="baseline", doc=__doc__, check=check)

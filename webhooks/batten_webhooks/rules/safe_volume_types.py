@@ -1,0 +1,78 @@
+"""Pods mount only volumes that need no trust in their authors.
+
+## What it does
+Refuses volumes other than configMap, csi, downwardAPI, emptyDir, ephemeral, image,
+persistentVolumeClaim, projected and secret.
+
+## Why is this bad?
+The other types name a server, a device or a path directly, so that a Pod's author reaches storage
+that nobody granted. A PersistentVolume is granted by who runs the cluster.
+
+## Example
+```yaml
+containers:
+  - name: app
+volumes:
+  - name: data
+    nfs: {server: nfs.example, path: /}
+```
+
+## Use instead
+```yaml
+containers:
+  - name: app
+volumes:
+  - name: data
+    persistentVolumeClaim:
+      claimName: app
+```
+
+## References
+- Pod Security Standards, restricted, *Volume Types*:
+  https://kubernetes.io/docs/concepts/security/pod-security-standards/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.verdict import Finding
+from batten_webhooks.workload import Workload
+
+SAFE = frozenset(
+    (
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    )
+)
+
+
+def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    """A volume without any type is an emptyDir once the API server has filled it in."""
+    if not pod.pod_level:
+        return
+    for index, volume in enumerate(pod.spec.volumes or ()):
+        types = [key for key, value in volume.items() if key != "name" and value is not None]
+        if types and SAFE.isdisjoint(types):
+            yield Finding(
+                path=f"/spec/volumes/{index}/{types[0]}",
+                detail=f"volume {shown(str(volume.get('name')))} is of type {shown(types[0])}",
+                remedy="use a persistentVolumeClaim, or an emptyDir for what may be lost",
+            )
+
+
+RULE = Rule(
+    name="safe-volume-types",
+    level="restricted",
+    doc=__doc__,
+    check=check,
+    overrides=("no-host-path",),
+)
