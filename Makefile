@@ -46,6 +46,7 @@ lint: $(READY) ## Check style, types, layers and generated files
 
 docs: $(READY) ## Write the generated references anew
 	@$(PY) docs/generate.py
+	@$(PY) deploy/generate.py
 
 bench: $(READY) ## Measure the engine, the server and its memory
 	@$(PY) -m bench

@@ -54,7 +54,8 @@ def values() -> list[Value]:
     node = yaml.compose("\n".join(lines), Loader=yaml.SafeLoader)
     defaults = yaml.safe_load("\n".join(lines))
     schema = json.loads((CHART / "values.schema.json").read_text())
-    assert isinstance(node, yaml.MappingNode)
+    if not isinstance(node, yaml.MappingNode):
+        raise TypeError("values.yaml is no mapping")
     return list(_values(node, defaults, schema, (), lines))
 
 
@@ -118,9 +119,7 @@ def main() -> int:
         print(f"deploy/generate.py: {getattr(error, 'stderr', '') or error}", file=sys.stderr)
         return 1
     wanted[README] = readme()
-    stale = [
-        path for path, text in wanted.items() if not path.exists() or path.read_text() != text
-    ]
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         print(f"{path.relative_to(ROOT)}: {'is stale: run make docs' if check else 'written'}")
         if not check:

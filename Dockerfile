@@ -1,0 +1,13 @@
+FROM python:3.13-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+COPY webhooks webhooks
+RUN python -m venv /opt/batten && /opt/batten/bin/pip install --no-cache-dir '.[operator]'
+
+FROM python:3.13-slim
+COPY --from=build /opt/batten /opt/batten
+ENV PATH=/opt/batten/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 65532:65532
+EXPOSE 9443 8080
+ENTRYPOINT ["python", "-m", "batten_operator"]

@@ -1,0 +1,49 @@
+"""The chart, rendered by the real helm, and a real API server to apply it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from batten_chart import Rendered, render
+from batten_cluster import ControlPlane
+from batten_e2e import Kubectl
+
+
+@pytest.fixture(scope="session")
+def defaults() -> Rendered:
+    return render()
+
+
+@pytest.fixture(scope="session")
+def enforcing() -> Rendered:
+    return render(mode="enforce")
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("chart")) as running:
+        running.kubectl("create", "namespace", "batten-system").require()
+        yield running
+
+
+@pytest.fixture
+def kubectl(plane: ControlPlane) -> Kubectl:
+    return plane.kubectl
+
+
+@pytest.fixture
+def applied(kubectl: Kubectl) -> Iterator[Callable[..., Rendered]]:
+    """Apply the chart with some values; it is removed at the end."""
+    done: list[Rendered] = []
+
+    def apply(**values: Any) -> Rendered:
+        rendered = render(**values)
+        kubectl("apply", "-f", "-", stdin=rendered.text).require()
+        done.append(rendered)
+        return rendered
+
+    yield apply
+    for rendered in done:
+        kubectl("delete", "--ignore-not-found", "-f", "-", stdin=rendered.text).require()

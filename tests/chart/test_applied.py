@@ -1,0 +1,255 @@
+"""The chart on a real API server: what it takes, what it asks of us, and what it lets us do."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from batten_chart import CHART, NAMESPACE, Rendered, render
+from batten_e2e import Kubectl, Namespace, eventually, new_namespace, run
+from batten_tools import helm
+
+pytestmark = pytest.mark.cluster
+
+NOBODY = "https://127.0.0.1:1"  # where nothing listens: a request that is asked about fails
+CALLED = "failed calling webhook"
+FAIL = {"mutate": "Ignore", "pods": "Fail", "templates": "Fail"}
+Apply = Callable[..., Rendered]
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[Namespace]:
+    with new_namespace(kubectl, f"chart-{uuid.uuid4().hex[:8]}") as fresh:
+        yield fresh
+
+
+def pod(name: str = "app", **metadata: Any) -> dict[str, Any]:
+    container = {
+        "name": "app",
+        "image": "registry.example/team/app:1.4.2",
+        "resources": {"requests": {"cpu": "10m"}},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, **metadata},
+        "spec": {"containers": [container]},
+    }
+
+
+def called(namespace: Namespace) -> None:
+    """Wait until the API server follows the configurations."""
+    eventually(
+        lambda: True if CALLED in namespace.apply(pod("probe")).stderr else None,
+        "the API server asks about Pods",
+    )
+
+
+@pytest.mark.parametrize("values", [{}, {"mode": "enforce"}, {"webhook": {"url": NOBODY}}])
+def test_the_api_server_takes_every_object(kubectl: Kubectl, values: dict[str, Any]) -> None:
+    text = render(**values).text
+    applied = kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+    assert applied.code == 0, applied.stderr
+    assert "Warning" not in applied.stderr
+    assert len(applied.stdout.splitlines()) == len(render(**values).objects)
+
+
+def test_its_own_pods_pass_pod_security_restricted(kubectl: Kubectl, defaults: Rendered) -> None:
+    """Kubernetes' own admission judges the Pod that the Deployment would create."""
+    template = defaults.one("Deployment")["spec"]["template"]
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    with new_namespace(kubectl, f"chart-{uuid.uuid4().hex[:8]}", labels) as restricted:
+        spec = {**template["spec"], "serviceAccountName": "default"}
+        value = {**pod(labels=template["metadata"]["labels"]), "spec": spec}
+        restricted.apply(value).require()
+        refused = restricted.apply(pod("plain"))
+        assert "violates PodSecurity" in refused.stderr
+
+
+# --- what is asked ------------------------------------------------------------------------------
+
+
+def test_what_the_api_server_asks_about(applied: Apply, namespace: Namespace) -> None:
+    """Each request is made while nobody answers, so that being asked about is being refused."""
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": pod()["spec"]},
+        },
+    }
+    namespace.apply(pod(), pod("bound"), pod("evicted"), deployment).require()
+    replica_set = eventually(
+        lambda: next(iter(namespace.get("replicasets")["items"]), None), "the ReplicaSet"
+    )["metadata"]["name"]
+    applied(webhook={"url": NOBODY, "failurePolicy": FAIL})
+    called(namespace)
+
+    def asked(*arguments: str, stdin: str | None = None) -> bool:
+        output = namespace.kubectl(*arguments, stdin=stdin)
+        assert output.code == 0 or CALLED in output.stderr, output.stderr
+        return output.code != 0
+
+    # a Pod's spec, and every way to it
+    assert asked("run", "another", "--image=registry.example/team/app:1.4.2")
+    assert asked("set", "image", "pod/app", "app=registry.example/team/app:2")
+    assert asked("debug", "app", "--image=busybox:1.36", "--quiet", "--attach=false")
+    resize = {"spec": {"containers": [{"name": "app", "resources": {"requests": {"cpu": "9m"}}}]}}
+    assert asked("patch", "pod", "app", "--subresource=resize", "-p", json.dumps(resize))
+    # a template, and its update
+    assert asked("create", "deployment", "new", "--image=registry.example/team/app:1.4.2")
+    assert asked("label", "deployment", "web", "team=a")
+
+    # nothing else of a Pod
+    assert not asked("label", "pod", "app", "team=a")
+    condition = {"conditions": [{"type": "Seen", "status": "True"}]}
+    status = json.dumps({"status": condition})
+    assert not asked("patch", "pod", "app", "--subresource=status", "-p", status)
+    target = {"target": {"kind": "Node", "name": "node"}}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "bound"}, **target}
+    path = f"/api/v1/namespaces/{namespace.name}/pods"
+    raw = ("create", "--raw")
+    assert not asked(*raw, f"{path}/bound/binding", "-f", "-", stdin=json.dumps(binding))
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted"}}
+    assert not asked(*raw, f"{path}/evicted/eviction", "-f", "-", stdin=json.dumps(eviction))
+    assert not asked("delete", "pod", "app", "--wait=false")
+    # what a controller does with what it owns, and what happens to a status
+    assert not asked("label", "replicaset", replica_set, "team=a")
+    assert not asked("patch", "deployment", "web", "--subresource=status", "-p", '{"status": {}}')
+
+
+def test_a_large_pod_is_within_the_cost_limit_of_the_conditions(
+    applied: Apply, namespace: Namespace
+) -> None:
+    """An update of a Pod near the API server's limit is compared, not refused for its cost."""
+    large = pod("large")
+    large["spec"]["containers"][0]["env"] = [
+        {"name": f"NAME_{number}", "value": f"{number:080}"} for number in range(8000)
+    ]
+    namespace.kubectl("create", "-f", "-", stdin=json.dumps(large)).require()
+    applied(webhook={"url": NOBODY, "failurePolicy": FAIL})
+    called(namespace)
+    namespace.kubectl("label", "pod", "large", "team=a").require()
+    edited = namespace.kubectl("set", "image", "pod/large", "app=registry.example/team/app:2")
+    assert CALLED in edited.stderr
+
+
+def test_exempt_namespaces(applied: Apply, namespace: Namespace, kubectl: Kubectl) -> None:
+    with new_namespace(kubectl, f"chart-{uuid.uuid4().hex[:8]}") as exempt:
+        webhook = {"url": NOBODY, "failurePolicy": FAIL, "exemptNamespaces": [exempt.name]}
+        applied(webhook=webhook)
+        called(namespace)
+        for name in (exempt.name, NAMESPACE, "kube-system"):
+            run_pod = ("run", "app", "--image=registry.example/team/app:1", "--dry-run=server")
+            kubectl("--namespace", name, *run_pod).require()
+
+
+# --- the caBundle -------------------------------------------------------------------------------
+
+
+def configurations(kubectl: Kubectl) -> list[dict[str, Any]]:
+    kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
+    asked = kubectl("get", kinds, "-l", "app.kubernetes.io/name=batten", "-o", "json").require()
+    found = json.loads(asked.stdout)["items"]
+    return [webhook for value in found for webhook in value["webhooks"]]
+
+
+def keep_bundle(kubectl: Kubectl) -> str:
+    """Put a caBundle where the operator does, the way it does."""
+    ca = json.loads(kubectl("config", "view", "--raw", "-o", "json").require().stdout)
+    bundle: str = ca["clusters"][0]["cluster"]["certificate-authority-data"]
+    for webhook, kind in (
+        ("mutate.batten.dev", "mutating"),
+        ("pods.validate.batten.dev", "validating"),
+        ("validate.batten.dev", "validating"),
+    ):
+        patch = {"webhooks": [{"name": webhook, "clientConfig": {"caBundle": bundle}}]}
+        name = f"{kind}webhookconfiguration/batten"
+        kubectl("patch", name, "--type=strategic", "-p", json.dumps(patch)).require()
+    return bundle
+
+
+@pytest.mark.parametrize("how", ["helm, server-side", "helm, client-side", "kubectl"])
+def test_an_upgrade_leaves_the_bundle(kubectl: Kubectl, plane: Any, how: str) -> None:
+    def install(*settings: str) -> None:
+        if how == "kubectl":
+            texts = ("template", "batten", str(CHART), "--namespace", NAMESPACE, *settings)
+            kubectl("apply", "-f", "-", stdin=run(helm(), *texts).require().stdout).require()
+            return
+        side = f"--server-side={'true' if 'server' in how else 'false'}"
+        options = ("--namespace", NAMESPACE, "--kubeconfig", str(plane.kubeconfig), side)
+        command = ("upgrade", "--install", "batten", str(CHART), *options, *settings)
+        run(helm(), *command).require()
+
+    install()
+    try:
+        bundle = keep_bundle(kubectl)
+        install("--set", "mode=enforce", "--set", "webhook.timeoutSeconds=7")
+        after = configurations(kubectl)
+        assert [webhook["timeoutSeconds"] for webhook in after] == [7, 7, 7]
+        assert {webhook["clientConfig"]["caBundle"] for webhook in after} == {bundle}
+    finally:
+        if how == "kubectl":
+            kubectl("delete", "-f", "-", stdin=render().text).require()
+        else:
+            options = ("--namespace", NAMESPACE, "--kubeconfig", str(plane.kubeconfig))
+            run(helm(), "uninstall", "batten", *options).require()
+    assert not configurations(kubectl)
+
+
+# --- the operator's rights ----------------------------------------------------------------------
+
+SECRET = "secrets/batten-webhook-certificate"  # noqa: S105
+VALIDATING = "validatingwebhookconfigurations"
+MUTATING = "mutatingwebhookconfigurations"
+
+
+RIGHTS = [
+    *((verb, SECRET, "-n", NAMESPACE) for verb in ("get", "list", "watch", "update")),
+    ("create", "secrets", "-n", NAMESPACE),
+    *((verb, f"{VALIDATING}/batten") for verb in ("get", "list", "watch", "patch")),
+    *((verb, f"{MUTATING}/batten") for verb in ("get", "list", "watch", "patch")),
+]
+NO_RIGHTS = [
+    ("get", "secrets/other", "-n", NAMESPACE),
+    ("list", "secrets", "-n", NAMESPACE),
+    ("delete", SECRET, "-n", NAMESPACE),
+    ("get", SECRET, "-n", "default"),
+    ("create", "secrets", "-n", "default"),
+    ("patch", f"{VALIDATING}/other"),
+    ("list", VALIDATING),
+    ("create", VALIDATING),
+    ("delete", f"{MUTATING}/batten"),
+    ("list", "pods", "-A"),
+    ("impersonate", "users"),
+]
+
+
+def test_the_operator_may_do_this_and_no_more(applied: Apply, kubectl: Kubectl) -> None:
+    applied()
+    user = f"--as=system:serviceaccount:{NAMESPACE}:batten"
+
+    def may(*arguments: str) -> bool:
+        return kubectl("auth", "can-i", *arguments, user).stdout.strip() == "yes"
+
+    eventually(lambda: may(*RIGHTS[-1]) or None, "the roles take effect")
+    assert [right for right in RIGHTS if not may(*right)] == []
+    assert [right for right in NO_RIGHTS if may(*right)] == []
+
+
+def test_a_watch_by_name_is_allowed(applied: Apply, kubectl: Kubectl) -> None:
+    """As kopf asks: a list and a watch of all, with a field selector that names the one."""
+    applied()
+    user = f"--as=system:serviceaccount:{NAMESPACE}:batten"
+    selector = "--field-selector=metadata.name=batten"
+    eventually(
+        lambda: True if kubectl("get", VALIDATING, selector, user).code == 0 else None,
+        "the configuration is listed",
+    )
+    assert kubectl("get", VALIDATING, user).code

@@ -1,0 +1,181 @@
+"""What the chart renders is right, by its own rules and by the operator's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from batten_chart import NAMESPACE, Rendered, render, template
+
+from batten_operator.settings import parse
+from batten_webhooks.engine import evaluate
+from batten_webhooks.policy import PRESETS
+from batten_webhooks.workload import TEMPLATE_PATHS, Kind, read_objects
+
+MUTATE, PODS, TEMPLATES = "mutate.batten.dev", "pods.validate.batten.dev", "validate.batten.dev"
+WIDGET = {"group": "example.com", "resource": "widgets", "kind": "Widget", "path": "spec.pod"}
+KINDS = {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
+
+
+def rules(webhook: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Each operation on each resource: group, resource, operation."""
+    return {
+        (group, resource, operation)
+        for rule in webhook["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for operation in rule["operations"]
+    }
+
+
+def test_its_own_pods_break_no_rule_of_the_hardened_preset(defaults: Rendered) -> None:
+    workloads = [each for value in defaults.objects for _, each in read_objects(value)]
+    assert [workload.kind for workload in workloads] == ["Deployment"]
+    verdict = evaluate(workloads[0], PRESETS["hardened"])
+    assert not verdict.violations
+    assert not verdict.changes
+
+
+def test_the_webhooks_are_careful(enforcing: Rendered) -> None:
+    for name, webhook in enforcing.webhooks().items():
+        assert webhook["failurePolicy"] == ("Fail" if name == PODS else "Ignore")
+        assert webhook["sideEffects"] == "None"
+        assert webhook["matchPolicy"] == "Equivalent"
+        assert webhook["timeoutSeconds"] == 5
+        assert webhook["admissionReviewVersions"] == ["v1"]
+        assert "caBundle" not in webhook["clientConfig"]
+        assert "DELETE" not in {operation for _, _, operation in rules(webhook)}
+        assert {rule["scope"] for rule in webhook["rules"]} == {"Namespaced"}
+    assert enforcing.webhooks()[MUTATE]["reinvocationPolicy"] == "IfNeeded"
+
+
+def test_what_never_denies_never_blocks(defaults: Rendered) -> None:
+    assert {webhook["failurePolicy"] for webhook in defaults.webhooks().values()} == {"Ignore"}
+
+
+def test_kubernetes_own_namespaces_and_ours_are_exempt_by_name() -> None:
+    rendered = Rendered(template({}, namespace="elsewhere").require().stdout)
+    for webhook in rendered.webhooks().values():
+        (expression,) = webhook["namespaceSelector"]["matchExpressions"]
+        assert expression["key"] == "kubernetes.io/metadata.name"
+        assert expression["operator"] == "NotIn"
+        always = ["kube-system", "kube-public", "kube-node-lease", "elsewhere"]
+        assert expression["values"][:4] == always
+        assert len(set(expression["values"])) == len(expression["values"])
+
+
+def test_every_kind_that_the_engine_knows_is_registered(defaults: Rendered) -> None:
+    webhooks = defaults.webhooks()
+    expected = {
+        (kind.group, f"{kind.kind.lower()}s", operation)
+        for kind in TEMPLATE_PATHS
+        for operation in ("CREATE", "UPDATE")
+    }
+    pods = {("", "pods", operation) for operation in ("CREATE", "UPDATE")}
+    assert rules(webhooks[TEMPLATES]) == expected - pods
+    subresources = {("", "pods/*", operation) for operation in ("CREATE", "UPDATE")}
+    assert rules(webhooks[PODS]) == pods | subresources
+    assert rules(webhooks[MUTATE]) == pods | {("", "pods/ephemeralcontainers", "UPDATE")}
+
+
+def test_a_custom_kind_is_registered() -> None:
+    gear = {**WIDGET, "resource": "gears", "kind": "Gear", "versions": ["v1", "v2"]}
+    rendered = render(webhook={"customKinds": [WIDGET, gear]})
+    known = render().webhooks()[TEMPLATES]
+    webhook = rendered.webhooks()[TEMPLATES]
+    added = rules(webhook) - rules(known)
+    assert {(group, resource) for group, resource, _ in added} == {
+        ("example.com", "widgets"),
+        ("example.com", "gears"),
+    }
+    assert [rule["apiVersions"] for rule in webhook["rules"][-2:]] == [["*"], ["v1", "v2"]]
+    template = ("spec", "pod")
+    told = parse([], rendered.environment()).custom_kinds
+    assert told == {Kind("example.com", "Widget"): template, Kind("example.com", "Gear"): template}
+
+
+def test_a_url_takes_the_place_of_the_service(defaults: Rendered) -> None:
+    rendered = render(webhook={"url": "https://192.0.2.1:9443/"})
+    configs = [webhook["clientConfig"] for webhook in rendered.webhooks().values()]
+    base = "https://192.0.2.1:9443"
+    assert configs == [{"url": f"{base}/{end}"} for end in ("mutate", "validate", "validate")]
+    gone = {value["kind"] for value in defaults.objects} - {
+        value["kind"] for value in rendered.objects
+    }
+    assert gone == {"Deployment", "Service", "PodDisruptionBudget"}
+
+
+def test_one_copy_can_be_evicted() -> None:
+    assert not render(replicas=1).all("PodDisruptionBudget")
+
+
+@pytest.mark.parametrize(
+    ("release", "override", "name"),
+    [
+        ("batten", "", "batten"),
+        ("security", "", "security-batten"),
+        ("my-batten", "", "my-batten"),
+        ("security", "hardener", "hardener"),
+        ("r" * 53, "", "r" * 40),
+    ],
+)
+def test_names_agree(release: str, override: str, name: str) -> None:
+    """The operator is told the names that the chart gives, and may use what bears them."""
+    values = {"fullnameOverride": override}
+    rendered = Rendered(template(values, release=release).require().stdout)
+    settings = parse([], rendered.environment())
+    named = {kind: rendered.one(kind)["metadata"]["name"] for kind in KINDS}
+    assert set(named.values()) == {name}
+    assert settings.mutating_configuration == settings.validating_configuration == name
+    assert settings.service == rendered.one("Service")["metadata"]["name"]
+    assert settings.namespace == NAMESPACE
+    (configurations,) = rendered.one("ClusterRole")["rules"]
+    assert configurations["resourceNames"] == [name]
+    secret = rendered.one("Role")["rules"][0]
+    assert secret["resourceNames"] == [settings.certificate_secret]
+    for webhook in rendered.webhooks().values():
+        assert webhook["clientConfig"]["service"]["name"] == settings.service
+
+
+def test_the_operator_takes_every_setting() -> None:
+    values: dict[str, Any] = {
+        "mode": "enforce",
+        "preset": "restricted",
+        "logLevel": "debug",
+        "certificate": {"lifetime": "24h", "propagation": "5s"},
+        "shutdown": {"drainSeconds": 20},
+        "webhook": {"customKinds": [WIDGET]},
+    }
+    environment = render(**values).environment()
+    settings = parse([], environment)
+    assert settings.enforce
+    assert settings.preset == "restricted"
+    assert settings.log_level == "debug"
+    assert (settings.certificate_lifetime, settings.certificate_propagation) == (86400, 5)
+    assert settings.drain == 20
+    for name in environment:
+        flag = name.removeprefix("BATTEN_").lower()
+        assert flag == "mode" or hasattr(settings, flag), f"{name} is nothing to the operator"
+
+
+def test_the_service_leads_to_the_ports(defaults: Rendered) -> None:
+    spec = defaults.one("Deployment")["spec"]["template"]["spec"]
+    ports = {port["name"]: port["containerPort"] for port in spec["containers"][0]["ports"]}
+    settings = parse([], defaults.environment())
+    assert settings.listen_http
+    assert ports == {"https": settings.listen.port, "http": settings.listen_http.port}
+    service = defaults.one("Service")["spec"]
+    assert {port["targetPort"] for port in service["ports"]} == set(ports)
+    labels = defaults.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["selector"].items() <= labels.items()
+    for webhook in defaults.webhooks().values():
+        port = webhook["clientConfig"]["service"]["port"]
+        assert port in {entry["port"] for entry in service["ports"] if entry["name"] == "https"}
+
+
+def test_the_rules_of_a_pods_labels_cannot_be_overridden() -> None:
+    rendered = render(podLabels={"app.kubernetes.io/component": "other", "team": "platform"})
+    spec = rendered.one("Deployment")["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
+    assert labels["team"] == "platform"

@@ -1,0 +1,103 @@
+"""The Helm chart as the real helm renders it, and what kustomize makes of deploy/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from batten_e2e import Output, run
+from batten_tools import helm
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "batten"
+NAMESPACE = "batten-system"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The objects of one rendering."""
+
+    text: str
+
+    @cached_property
+    def objects(self) -> list[dict[str, Any]]:
+        return [value for value in yaml.safe_load_all(self.text) if value]
+
+    def one(self, kind: str) -> dict[str, Any]:
+        (found,) = self.all(kind)
+        return found
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        return [value for value in self.objects if value["kind"] == kind]
+
+    def webhooks(self) -> dict[str, dict[str, Any]]:
+        """Every webhook by its name."""
+        return {
+            webhook["name"]: webhook
+            for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+            for webhook in self.one(kind)["webhooks"]
+        }
+
+    def environment(self) -> dict[str, str]:
+        """The variables of the operator's container."""
+        (container,) = self.one("Deployment")["spec"]["template"]["spec"]["containers"]
+        return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def template(
+    values: dict[str, Any] | None = None, *, release: str = "batten", namespace: str = NAMESPACE
+) -> Output:
+    """`helm template`, with nested values."""
+    command = [helm(), "template", release, str(CHART), "--namespace", namespace, "--values", "-"]
+    return run(*command, stdin=json.dumps(values or {}))
+
+
+def render(**values: Any) -> Rendered:
+    """With values such as `mode="enforce"`, or `webhook={"url": …}`."""
+    return Rendered(template(values).require().stdout)
+
+
+def nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """`("a", "b"), 1` → `{"a": {"b": 1}}`."""
+    for name in reversed(path):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        name: merged(left[name], right[name])
+        for name in left.keys() & right.keys()
+        if isinstance(left[name], dict) and isinstance(right[name], dict)
+    }
+    return {**left, **right, **both}
+
+
+def without_helms_labels(values: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Objects by kind and name, without the labels that tell of Helm."""
+    by_name = {}
+    for value in values:
+        metadata = value["metadata"]
+        labels = {
+            name: text
+            for name, text in metadata["labels"].items()
+            if name not in ("helm.sh/chart", "app.kubernetes.io/managed-by")
+        }
+        changed = {**value, "metadata": {**metadata, "labels": labels}}
+        by_name[value["kind"], metadata["name"]] = changed
+    return by_name
+
+
+def leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every value that the schema allows."""
+    for name, declared in schema["properties"].items():
+        if "properties" in declared:
+            yield from leaves(declared, (*path, name))
+        else:
+            yield (*path, name)
