@@ -16,15 +16,19 @@ from batten_webhooks.rules import (
     no_host_probes,
     no_host_process,
     no_latest_tag,
+    no_literal_secrets,
     no_privilege_escalation,
     no_privileged,
     no_unconfined_seccomp,
+    probes,
     read_only_root_filesystem,
+    resources,
     run_as_non_root,
     safe_selinux_options,
     safe_sysctls,
     safe_volume_types,
     seccomp_profile,
+    service_account_token,
     writable_tmp,
 )
 from batten_webhooks.rules.rule import Rule
@@ -54,6 +58,10 @@ RULES: tuple[Rule, ...] = (
     default_proc_mount.RULE,
     masked_proc_mount.RULE,
     safe_volume_types.RULE,
+    resources.RULE,
+    probes.RULE,
+    no_literal_secrets.RULE,
+    service_account_token.RULE,
 )
 
 BY_NAME = {rule.name: rule for rule in RULES}

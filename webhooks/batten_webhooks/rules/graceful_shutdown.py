@@ -12,6 +12,7 @@ needs no shell in the image.
   but not more than `preStopSleepSeconds`. If that is nothing, nothing is added or demanded.
 - A Pod that no controller made keeps its grace period of 30 seconds, because the field cannot be
   changed later and applying the same file again would fail: the sleep is 7 seconds.
+- Templates of Knative's are left alone: it refuses both fields, and drains requests by itself.
 
 ## Why is this bad?
 A Pod is removed from its Services while it is already being stopped. Requests that are still on
@@ -72,7 +73,9 @@ class Parameters:
 
 def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
     spec = pod.spec
-    if not pod.pod_level or not spec.containers or spec.restartPolicy not in ALWAYS:
+    if not pod.pod_level or pod.knative:
+        return
+    if not spec.containers or spec.restartPolicy not in ALWAYS:
         return
     grace = spec.terminationGracePeriodSeconds
     wanted = parameters.termination_grace_period_seconds

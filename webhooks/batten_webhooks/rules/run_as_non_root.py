@@ -2,8 +2,8 @@
 
 ## What it does
 Sets `securityContext.runAsNonRoot: true` on the Pod when neither the Pod nor all of its containers
-say so. Where only a new ephemeral container may be touched, it is set on that container. An
-explicit `runAsNonRoot: false` or `runAsUser: 0`, on the Pod or on a container, is a violation and
+say so. It is set on the containers where the Pod's own fields cannot be changed: on a new ephemeral
+container, and in Knative's templates. An explicit `runAsNonRoot: false` or `runAsUser: 0`, on the Pod or on a container, is a violation and
 never changed.
 
 The kubelet starts such a container only if it can tell that its user is not root. With no
@@ -72,10 +72,10 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding 
         if said is False:
             yield _said_false(site.pointer, site.name)
         elif said is None and not inherited:
-            if pod.pod_level:
-                unsaid = True
-            else:
+            if not pod.pod_level or (pod.knative and inherited is None):
                 yield _unsaid(site.pointer, site.name)
+            else:
+                unsaid = True
         yield from _user(pod, site, context)
     if unsaid and inherited is None:
         yield _unsaid("/spec", "")

@@ -2,8 +2,8 @@
 
 ## What it does
 Sets `securityContext.seccompProfile.type: RuntimeDefault` on the Pod when neither the Pod nor all
-of its containers name a profile. Where only a new ephemeral container may be touched, it is set on
-that container. `Unconfined`, on the Pod or on a container, is a violation and never changed.
+of its containers name a profile. It is set on the containers where the Pod's own fields cannot be
+changed: on a new ephemeral container, and in Knative's templates. `Unconfined`, on the Pod or on a container, is a violation and never changed.
 Windows Pods are left alone: the API server refuses the field there.
 
 This is the *Seccomp* control of the Pod Security Standards *restricted*: `RuntimeDefault` and
@@ -62,10 +62,10 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             if own.type not in ALLOWED:
                 yield _unusable(site.pointer, site.name, own)
         elif not confined:
-            if pod.pod_level:
-                unsaid = True
-            else:
+            if not pod.pod_level or (pod.knative and inherited is None):
                 yield _unsaid(site.pointer, site.name)
+            else:
+                unsaid = True
     if unsaid and inherited is None:
         yield _unsaid("/spec", "")
 

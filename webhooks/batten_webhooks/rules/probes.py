@@ -1,0 +1,67 @@
+"""Containers that serve say when they are ready and whether they are alive.
+
+## What it does
+Advises a `readinessProbe` and a `livenessProbe` on the app containers of Pods that run for ever
+(`restartPolicy: Always`) and that name a port. Jobs are left alone.
+
+## Why is this bad?
+Without a readiness probe a Pod gets requests before it can answer them, at every rollout. Without a
+liveness probe one that hangs stays as it is.
+
+## Example
+```yaml
+containers:
+  - name: app
+    ports:
+      - containerPort: 8080
+```
+
+## Use instead
+```yaml
+containers:
+  - name: app
+    ports:
+      - containerPort: 8080
+    readinessProbe:
+      httpGet: {path: /ready, port: 8080}
+    livenessProbe:
+      httpGet: {path: /live, port: 8080}
+```
+
+## References
+- https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batten_webhooks.rules.rule import WARN, Context, NoParameters, Rule
+from batten_webhooks.verdict import Finding
+from batten_webhooks.workload import Workload
+
+
+def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    if not pod.pod_level or pod.spec.restartPolicy not in (None, "", "Always"):
+        return
+    for site in pod.sites:
+        container = site.container
+        if site.role != "container" or not container.ports:
+            continue
+        if container.readinessProbe is None:
+            yield Finding(
+                path=site.pointer + "/readinessProbe",
+                container=site.name,
+                detail="serves a port, but does not say when it is ready",
+                remedy="add a readinessProbe",
+            )
+        if container.livenessProbe is None:
+            yield Finding(
+                path=site.pointer + "/livenessProbe",
+                container=site.name,
+                detail="serves a port, but does not say whether it is alive",
+                remedy="add a livenessProbe that fails only where a restart would help",
+            )
+
+
+RULE = Rule(name="probes", level="advice", doc=__doc__, check=check, actions=WARN)
