@@ -50,12 +50,11 @@ def operations(workload: Workload, changes: Iterable[Change], root: str = "") ->
 
 def _at(there: dict[str, Any], pointer: str) -> Any:
     """What the Pod has at a pointer, None for nothing; `there` remembers the answers."""
-    if pointer in there:
-        return there[pointer]
-    parent, _, key = pointer.rpartition("/")
-    above = _at(there, parent)
-    found = there[pointer] = None if above is None else _child(above, key)
-    return found
+    if pointer not in there:
+        parent, _, key = pointer.rpartition("/")
+        above = _at(there, parent)
+        there[pointer] = None if above is None else _child(above, key)
+    return there[pointer]
 
 
 def _child(node: Any, token: str) -> Any:

@@ -106,4 +106,4 @@ def pointer_token(key: str) -> str:
 
 def pointer_key(token: str) -> str:
     """The key that a token of a JSON Pointer names; the other way round of `pointer_token`."""
-    return token.replace("~1", "/").replace("~0", "~")
+    return token.replace("~1", "/").replace("~0", "~") if "~" in token else token

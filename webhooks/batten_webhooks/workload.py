@@ -275,12 +275,20 @@ class Workload(Struct):
         return self.spec.os is None and (self.spec.nodeSelector or {}).get(OS_LABEL) == "windows"
 
     @property
+    def knative(self) -> bool:
+        """A template of Knative's, which refuses most fields of the Pod's own
+        (https://github.com/knative/serving, pkg/apis/serving/fieldmask.go)."""
+        return self.kind in KNATIVE_KINDS
+
+    @property
     def annotations(self) -> Mapping[str, str | None]:
         metadata = self.template.metadata
         return (metadata.annotations if metadata is not None else None) or {}
 
 
 OS_LABEL = "kubernetes.io/os"
+# The core kind Service holds no template, so that the name alone tells.
+KNATIVE_KINDS = ("Service", "Configuration")
 
 
 class Malformed(ValueError):

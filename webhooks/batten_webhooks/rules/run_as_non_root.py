@@ -3,8 +3,8 @@
 ## What it does
 Sets `securityContext.runAsNonRoot: true` on the Pod when neither the Pod nor all of its containers
 say so. It is set on the containers where the Pod's own fields cannot be changed: on a new ephemeral
-container, and in Knative's templates. An explicit `runAsNonRoot: false` or `runAsUser: 0`, on the Pod or on a container, is a violation and
-never changed.
+container, and in Knative's templates. An explicit `runAsNonRoot: false` or `runAsUser: 0`, on the
+Pod or on a container, is a violation and never changed.
 
 The kubelet starts such a container only if it can tell that its user is not root. With no
 `runAsUser` the image's USER decides, and when that is known, an image that runs as root, or that

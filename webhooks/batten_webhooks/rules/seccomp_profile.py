@@ -3,8 +3,9 @@
 ## What it does
 Sets `securityContext.seccompProfile.type: RuntimeDefault` on the Pod when neither the Pod nor all
 of its containers name a profile. It is set on the containers where the Pod's own fields cannot be
-changed: on a new ephemeral container, and in Knative's templates. `Unconfined`, on the Pod or on a container, is a violation and never changed.
-Windows Pods are left alone: the API server refuses the field there.
+changed: on a new ephemeral container, and in Knative's templates. `Unconfined`, on the Pod or on a
+container, is a violation and never changed. Windows Pods are left alone: the API server refuses
+the field there.
 
 This is the *Seccomp* control of the Pod Security Standards *restricted*: `RuntimeDefault` and
 `Localhost` are allowed.
