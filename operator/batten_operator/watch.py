@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 GROUP = "admissionregistration.k8s.io"
 RETRY_SECONDS = (1.0, 60.0)
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
 Wake = Callable[[], object]
 
 
@@ -45,7 +45,7 @@ class KopfThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns once kopf's cleanup handlers have run, or after five seconds."""
+        """Returns once kopf's cleanup handlers have run, or after two seconds."""
         self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(STOP_SECONDS)
 
