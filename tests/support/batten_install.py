@@ -48,18 +48,35 @@ class Installation:
 
     def install(self) -> None:
         """Apply the chart, start the operator and wait until the API server can call it."""
+        self.claim()
+        self.deploy()
+
+    def claim(self) -> None:
+        """Raises ClusterError where another installation of Batten is, or the API does not answer.
+
+        What `uninstall` removes is therefore what we brought.
+        """
+        created = self.kubectl("create", "namespace", NAMESPACE, "--request-timeout=15s")
+        if created.code:
+            raise ClusterError(f"Batten needs a namespace of its own: {created.stderr.strip()}")
+
+    def deploy(self) -> None:
         started = time.monotonic()
-        self.kubectl("create", "namespace", NAMESPACE)
         self.apply_chart()
         self._write_kubeconfig()
         self.start()
         say(f"Batten {self.mode}s {self.preset} after {time.monotonic() - started:.1f} s")
 
     def uninstall(self) -> None:
-        """End the operator, then remove what the chart applied."""
+        """Remove what the chart applied, then end the operator. Raises ClusterError."""
+        delete = ("delete", "--ignore-not-found", "--request-timeout=15s")
+        objects = self.kubectl(*delete, "-f", "-", stdin=self.rendered())
+        namespace = self.kubectl(*delete, "--wait=false", "namespace", NAMESPACE)
         self.stop()
-        self.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=self.rendered())
-        self.kubectl("delete", "--ignore-not-found", "--wait=false", "namespace", NAMESPACE)
+        if objects.code or namespace.code:
+            raise ClusterError(
+                f"Batten is not all removed from the cluster: {objects.stderr}{namespace.stderr}"
+            )
 
     def rendered(self) -> str:
         values = {"mode": self.mode, "preset": self.preset, "webhook.url": self.url}
@@ -76,23 +93,28 @@ class Installation:
         return applied
 
     def start(self) -> None:
+        self.launch("operator", self.port)
+        self.wait_ready()
+
+    def launch(self, name: str, port: int) -> None:
+        """Start a process, and do not wait for it; a replica has another name and port."""
         self.plane.spawn(
-            "operator",
+            name,
             [
                 sys.executable,
                 "-m",
                 "batten_operator",
                 "--enforce" if self.mode == "enforce" else "--no-enforce",
                 f"--preset={self.preset}",
-                f"--listen={self.host}:{self.port}",
+                f"--listen={self.host}:{port}",
                 "--listen-http=",
                 f"--url={self.url}",
                 f"--namespace={NAMESPACE}",
+                "--drain=1s",  # no endpoints that clients would have to unlearn
                 *self.arguments,
             ],
             KUBECONFIG=str(self.plane.folder / "operator.kubeconfig"),
         )
-        self.wait_ready()
 
     def stop(self) -> None:
         self.plane.end("operator")
