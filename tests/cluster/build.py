@@ -7,11 +7,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from batten_tools import CONTROL_PLANE, ToolError, control_plane, helm, say
+from batten_tools import CONTROL_PLANE, ToolError, asked_version, control_plane, helm, say
 
 
 def main() -> int:
-    versions = sys.argv[1:] or ["1.36", "1.37"]
+    versions = sys.argv[1:] or sorted({asked_version(), "1.37"})
     try:
         for version in versions:
             folder = control_plane(version)

@@ -7,20 +7,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from batten_session import ClusterError, ToolError, saved
+from batten_session import ClusterError, ToolError, alone, saved
 from batten_tools import say
 
 
 def main() -> int:
     try:
-        current = saved()
-        if current is None:
-            say("nothing is up")
-            return 0
-        current.stop()
+        with alone():
+            current = saved()
+            if current is None:
+                say("nothing is up")
+                return 0
+            current.stop()
     except (ClusterError, ToolError) as error:
         say(str(error))
         return 1
+    except KeyboardInterrupt:
+        say("interrupted; `make down` again ends the rest")
+        return 130
     say("ended")
     return 0
 

@@ -8,6 +8,7 @@ import http.client
 import ipaddress
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from batten_e2e import Kubectl
-from batten_tools import DEFAULT_VERSION, MODULES, control_plane, say
+from batten_tools import MODULES, asked_version, control_plane, say
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,7 +30,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUDIT_POLICY = MODULES / "audit-policy.yaml"
 READY_SECONDS = 60.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 20.0  # the operator goes on serving for 15 of them
+PLANE_STOP_SECONDS = 5.0  # an API server without etcd would never end by itself
+PLANE = ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
 
 
 class ClusterError(Exception):
@@ -45,7 +48,7 @@ class ControlPlane:
     """
 
     folder: Path
-    version: str = DEFAULT_VERSION
+    version: str = field(default_factory=asked_version)
     apiserver_arguments: Sequence[str] = ()
     controllers: bool = True
     _programs: Path | None = field(default=None, repr=False)
@@ -83,6 +86,8 @@ class ControlPlane:
     def start(self) -> None:
         """Raises ClusterError or ToolError; nothing is left running then."""
         programs = self.programs
+        if any(self.running(name) for name in self._spawned()):
+            raise ClusterError(f"{self.folder}: a control plane runs there already")
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         try:
@@ -143,6 +148,7 @@ class ControlPlane:
             "--enable-admission-plugins=NodeRestriction",
             f"--audit-policy-file={AUDIT_POLICY}",
             f"--audit-log-path={self.audit_log}",
+            "--audit-log-maxbackup=1",
             *self.apiserver_arguments,
         ]
 
@@ -188,6 +194,13 @@ class ControlPlane:
     def running(self, name: str) -> bool:
         return self._pid(name) is not None
 
+    def ended(self) -> list[str]:
+        """The programs that `spawn` began and nobody asked to end, and that run no more."""
+        return [name for name in self._spawned() if not self.running(name)]
+
+    def _spawned(self) -> list[str]:
+        return sorted(path.stem for path in self.folder.glob("*.pid"))
+
     def _pid(self, name: str) -> int | None:
         """The pid of a program that `spawn` began, unless it ended; a reused pid is not it."""
         try:
@@ -202,16 +215,16 @@ class ControlPlane:
         pid = self._pid(name)
         if pid is not None:
             os.killpg(pid, sign)
-            if not _until(lambda: self._pid(name) is None, STOP_SECONDS):
+            patience = PLANE_STOP_SECONDS if name in PLANE else STOP_SECONDS
+            if not _until(lambda: self._pid(name) is None, patience):
                 os.killpg(pid, signal.SIGKILL)
                 _until(lambda: self._pid(name) is None, STOP_SECONDS)
         (self.folder / f"{name}.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End everything, the API server's clients first and etcd last."""
-        order = ["kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"]
-        others = [path.stem for path in self.folder.glob("*.pid") if path.stem not in order]
-        for name in [*others, *order]:
+        others = [name for name in self._spawned() if name not in PLANE]
+        for name in [*others, *PLANE]:
             self.end(name)
 
     def _wait_ready(self, port: int) -> None:
@@ -267,15 +280,18 @@ def _started(pid: int) -> int | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of 127.0.0.1 that nobody listens on now.
+
+    From below the range that Linux gives to outgoing connections: a port of ours stays free until
+    it is used, and while its program is restarted.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_768)  # noqa: S311
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports += [port] if port not in ports else []
+    return ports
 
 
 class _Authority:

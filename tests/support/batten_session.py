@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,97 +17,146 @@ from urllib.parse import urlsplit
 from batten_cluster import ClusterError, ControlPlane
 from batten_e2e import Kubectl, run
 from batten_install import ROOT, Installation
-from batten_tools import DEFAULT_VERSION, ToolError, control_plane, say
+from batten_tools import ToolError, asked_version, control_plane, say
 
 FOLDER = ROOT / ".cluster"
 HOST_VARIABLE = "BATTEN_HOST"
-VARIABLES = ("KUBECONFIG", "KUBERNETES_VERSION", HOST_VARIABLE)
-ENVIRONMENT = "environment.json"
+STATE = "session.json"
 
 
 @dataclass(frozen=True)
 class Session:
-    """`plane` holds the processes; with a KUBECONFIG that was given only the operator is ours."""
+    """`given` is the kubeconfig of a cluster that somebody else runs: only the operator is ours."""
 
     plane: ControlPlane
     installation: Installation
-    own_cluster: bool
-    environment: dict[str, str]
+    given: str = ""
 
     @property
     def env_file(self) -> Path:
         return self.plane.folder / "env"
 
+    @property
+    def own_cluster(self) -> bool:
+        return not self.given
+
     def start(self) -> None:
         """Raises ClusterError or ToolError; nothing is left running then."""
-        self.plane.folder.mkdir(parents=True, exist_ok=True)
-        (self.plane.folder / ENVIRONMENT).write_text(json.dumps(self.environment))
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._forget)
+            self._save()
             if self.own_cluster:
                 self.plane.start()
-            else:
-                say(f"using the cluster of {self.installation.kubectl.command[1]}")
-            self.installation.install()
+            self.installation.claim()
+            if self.given:
+                undo.callback(self.installation.uninstall)
+            self.installation.deploy()
             self._write_env()
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def stop(self) -> None:
-        if not self.own_cluster:
-            self.installation.uninstall()
+        """Raises ClusterError when a given cluster keeps something of ours; then try again."""
+        if self.given:
+            try:
+                self.installation.uninstall()
+            except ClusterError as error:
+                folder = self.plane.folder
+                raise ClusterError(
+                    f"{error}try again when it answers, or delete {folder} to forget it"
+                ) from None
+        self._forget()
+
+    def running(self) -> bool:
+        return self.env_file.exists() and not self.plane.ended()
+
+    def _forget(self) -> None:
         self.plane.stop()
         shutil.rmtree(self.plane.folder, ignore_errors=True)
 
-    def running(self) -> bool:
-        return self.env_file.exists() and self.plane.running("operator")
+    def _save(self) -> None:
+        folder = self.plane.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "version": self.plane.version,
+            "host": self.installation.host,
+            "given": self.given,
+        }
+        for name in (STATE, "kubeconfig"):
+            (folder / name).touch(mode=0o600)
+        (folder / STATE).write_text(json.dumps(state))
+        (folder / "kubeconfig").write_text(self.given)
 
     def _write_env(self) -> None:
-        binary, flag = self.installation.kubectl.command
-        kubeconfig = Path(flag.partition("=")[2]).absolute()
-        folder = Path(binary).parent.absolute()
+        kubectl = Path(self.installation.kubectl.command[0]).absolute()
         self.env_file.write_text(
-            f"export KUBECONFIG={shlex.quote(str(kubeconfig))}\n"
-            f'export PATH={shlex.quote(str(folder))}:"$PATH"\n'
+            f"export KUBECONFIG={shlex.quote(str(self.plane.kubeconfig.absolute()))}\n"
+            f'export PATH={shlex.quote(str(kubectl.parent))}:"$PATH"\n'
         )
 
 
 def saved(folder: Path = FOLDER) -> Session | None:
     """The session that an earlier `start` in this folder began, ended or not."""
     try:
-        environment = json.loads((folder / ENVIRONMENT).read_text())
+        state = json.loads((folder / STATE).read_text())
     except (OSError, ValueError):
         return None
-    return session(folder, environment)
+    return _session(folder, **state)
 
 
-def session(folder: Path = FOLDER, environment: Mapping[str, str] = os.environ) -> Session:
-    """What the environment asks for: KUBECONFIG's cluster, else a control plane of our own."""
-    asked = {name: environment[name] for name in VARIABLES if environment.get(name)}
-    version = environment.get("KUBERNETES_VERSION") or DEFAULT_VERSION
+def session(folder: Path = FOLDER) -> Session:
+    """What the environment asks for: KUBECONFIG's cluster, else a control plane of our own.
+
+    Raises ClusterError or ToolError.
+    """
+    asked = os.environ.get("KUBECONFIG")
+    if not asked or Path(asked).absolute() == (folder / "kubeconfig").absolute():
+        return _session(folder, asked_version(), "127.0.0.1", "")
+    viewed = run(_kubectl(), "config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+    if viewed.code:
+        raise ClusterError(f"KUBECONFIG={asked}: {viewed.stderr.strip()}")
+    server = json.loads(viewed.stdout)["clusters"][0]["cluster"]["server"]
+    say(f"using the cluster at {server}, which KUBECONFIG names")
+    host = os.environ.get(HOST_VARIABLE) or _own_address(server)
+    return _session(folder, asked_version(), host, viewed.stdout)
+
+
+def _session(folder: Path, version: str, host: str, given: str) -> Session:
     plane = ControlPlane(folder, version=version)
-    given = environment.get("KUBECONFIG")
-    if not given:
-        return Session(plane, Installation(plane, plane.kubectl), True, asked)
-    kubectl = Kubectl(shutil.which("kubectl") or str(control_plane(version) / "kubectl"), given)
-    host = environment.get(HOST_VARIABLE) or _own_address(kubectl)
-    return Session(plane, Installation(plane, kubectl, host=host), False, asked)
+    kubectl = Kubectl(_kubectl(), str(plane.kubeconfig)) if given else plane.kubectl
+    return Session(plane, Installation(plane, kubectl, host=host), given)
 
 
-def _own_address(kubectl: Kubectl) -> str:
+def _kubectl() -> str:
+    return shutil.which("kubectl") or str(control_plane(asked_version()) / "kubectl")
+
+
+@contextmanager
+def alone(folder: Path = FOLDER) -> Iterator[None]:
+    """One `up` or `down` at a time; a second one waits."""
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another `make up` or `make down`")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _own_address(server: str) -> str:
     """This machine as a given cluster's API server reaches it; BATTEN_HOST says it otherwise."""
-    asked = kubectl("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
-    server = urlsplit(asked.require().stdout).hostname or ""
-    gateway = _kind_gateway() if server in {"127.0.0.1", "localhost", "::1"} else ""
-    if gateway:
-        return gateway
+    host = urlsplit(server).hostname or ""
+    if host in {"127.0.0.1", "localhost", "::1"}:
+        return _kind_gateway() or "127.0.0.1"
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((server, 443))
+            probe.connect((host, 443))
             return str(probe.getsockname()[0])
     except OSError as error:
         raise ClusterError(
-            f"cannot tell how {server} reaches this machine ({error}): set {HOST_VARIABLE}"
+            f"cannot tell how {host} reaches this machine ({error}): set {HOST_VARIABLE}"
         ) from None
 
 
@@ -117,4 +168,4 @@ def _kind_gateway() -> str:
     return next((address for address in asked.stdout.split() if "." in address), "")
 
 
-__all__ = ["ClusterError", "Session", "ToolError", "saved", "session"]
+__all__ = ["ClusterError", "Session", "ToolError", "alone", "saved", "session"]

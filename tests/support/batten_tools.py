@@ -44,6 +44,11 @@ def say(text: str) -> None:
     print(f"cluster: {text}", file=sys.stderr, flush=True)
 
 
+def asked_version() -> str:
+    """KUBERNETES_VERSION, a minor version such as `1.35`, or the default."""
+    return os.environ.get("KUBERNETES_VERSION") or DEFAULT_VERSION
+
+
 def full_version(version: str) -> str:
     """`1.36` → `1.36.3`. Raises ToolError."""
     known = version.removeprefix("v")
