@@ -57,7 +57,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             yield Finding(
                 path=site.pointer + "/resources",
                 container=site.name,
-                detail=f"says no {' and no '.join(names)}",
+                detail=f"sets no {', '.join(names)}",
                 remedy="set what it needs in ordinary use",
             )
 
