@@ -48,13 +48,13 @@ class Installation:
 
     def install(self) -> None:
         """Apply the chart, start the operator and wait until the API server can call it."""
-        self.claim()
+        self.kubectl("create", "namespace", NAMESPACE)
         self.deploy()
 
     def claim(self) -> None:
-        """Raises ClusterError where another installation of Batten is, or the API does not answer.
+        """Make our namespace, so that what `uninstall` removes is what we brought.
 
-        What `uninstall` removes is therefore what we brought.
+        Raises ClusterError where it exists already, or the API does not answer.
         """
         created = self.kubectl("create", "namespace", NAMESPACE, "--request-timeout=15s")
         if created.code:
