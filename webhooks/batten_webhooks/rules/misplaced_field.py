@@ -50,6 +50,7 @@ from batten_webhooks.workload import (
     NO_POD_SECURITY,
     NO_SECURITY,
     PodSecurityContext,
+    SeccompProfile,
     SecurityContext,
     Site,
     Workload,
@@ -161,7 +162,7 @@ def _changes(
     several = site is None and not _is_pods(field, site)
     changes = []
     for pointer, security in targets:
-        said = getattr(security, field)
+        said = _said(pod, security, field)
         if said is not None and said != value and not several:
             return None
         if said is None and not (value is False and _cannot_be_false(field, security)):
@@ -171,6 +172,14 @@ def _changes(
         return None
     claimed.update(scalars)
     return changes
+
+
+def _said(pod: Workload, security: SecurityContext | PodSecurityContext, field: str) -> Any:
+    """What holds at a place: its own value, or the one that it inherits from the Pod."""
+    said = getattr(security, field)
+    if said is None and field in SHARED_FIELDS:
+        said = getattr(pod.security, field)
+    return {"type": said.type} if isinstance(said, SeccompProfile) else said
 
 
 def _cannot_be_false(field: str, security: SecurityContext | PodSecurityContext) -> bool:
