@@ -30,6 +30,12 @@ up: $(READY) ## Start a control plane and the operator, enforcing the hardened p
 down: $(READY) ## End what `make up` started
 	@$(PY) tests/cluster/down.py
 
+kind: $(READY) ## Make the kind cluster of kind-config.yaml, where Docker is at hand
+	@$(PY) tests/cluster/kind.py up
+
+kind-down: $(READY) ## Delete the kind cluster
+	@$(PY) tests/cluster/kind.py down
+
 demo: $(READY) ## Show the main job on a real API server (starts one and ends it)
 	@$(PY) tests/cluster/demo.py
 
