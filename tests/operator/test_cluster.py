@@ -32,13 +32,15 @@ KINDS = ("mutating", "validating")
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("operator"), controllers=False) as running:
+        Installation(running, running.kubectl).claim()
         yield running
 
 
 @contextmanager
 def installed(plane: ControlPlane, *arguments: str) -> Iterator[Installation]:
+    """Batten's chart and operator, with a new Secret."""
     installation = Installation(plane, plane.kubectl, arguments=("--drain=0s", *arguments))
-    installation.install()
+    installation.deploy()
     try:
         yield installation
     finally:
