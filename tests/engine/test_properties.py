@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -98,3 +99,27 @@ def test_deep_nesting_is_read_or_malformed(inner: str) -> None:
     while document is not None:
         value = document.pop(inner, None)
         document = value[0] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("containers", [1_000, 1_001])
+def test_work_is_bounded(containers: int) -> None:
+    """As much as a Pod can ask for: the API server takes up to 3 MiB."""
+    container = {
+        "name": "app",
+        "capabilities": {"drop": ["NET_RAW"] * 64},
+        "volumeMounts": [{"name": "data", "mountPath": f"/./data/{i}"} for i in range(20)],
+    }
+    paths = ",".join(f"/data/{i}/x" for i in range(10_000))
+    spec = {"containers": [container] * containers, "capabilities": {"drop": ["MKNOD"] * 100_000}}
+    metadata = {"annotations": {"batten.dev/writable-paths": paths}}
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    start = time.perf_counter()
+    try:
+        workload, verdict = judged(document)
+    except Malformed:
+        assert containers == 1_001
+        return
+    assert containers == 1_000
+    patch = operations(workload, [applied.change for applied in verdict.changes])
+    assert patch
+    assert time.perf_counter() - start < 5

@@ -325,6 +325,9 @@ TEMPLATE_PATHS: Mapping[Kind, tuple[str, ...]] = {
     Kind("apps.kruise.io", "DaemonSet"): ("spec", "template"),
 }
 
+# Work grows with the containers, and no node runs a Pod of a thousand.
+MOST_CONTAINERS = 1000
+
 _POD = msgspec.json.Decoder(PodTemplate)
 
 
@@ -341,7 +344,7 @@ def decode_pod(data: bytes | msgspec.Raw) -> PodTemplate:
 
 
 def read_pod(template: PodTemplate, *, kind: str = "Pod", prefix: str = "") -> Workload:
-    """The workload of a decoded Pod or template."""
+    """The workload of a decoded Pod or template. Raises Malformed for one beyond all measure."""
     spec = template.spec or PodSpec()
     metadata = template.metadata or Metadata()
     owned = _owned(metadata)
@@ -442,14 +445,18 @@ def _owned(metadata: Metadata) -> bool:
 
 
 def _sites(spec: PodSpec) -> tuple[Site, ...]:
+    plain, init = spec.containers or (), spec.initContainers or ()
+    ephemeral = spec.ephemeralContainers or ()
+    if len(plain) + len(init) + len(ephemeral) > MOST_CONTAINERS:
+        raise Malformed(f"more than {MOST_CONTAINERS} containers in one Pod are not judged", "spec")
     sites = [
         _site("container", f"/spec/containers/{index}", container)
-        for index, container in enumerate(spec.containers or ())
+        for index, container in enumerate(plain)
     ]
-    for index, container in enumerate(spec.initContainers or ()):
+    for index, container in enumerate(init):
         role: Role = "sidecar" if container.restartPolicy == "Always" else "initContainer"
         sites.append(_site(role, f"/spec/initContainers/{index}", container))
-    for index, container in enumerate(spec.ephemeralContainers or ()):
+    for index, container in enumerate(ephemeral):
         sites.append(_site("ephemeralContainer", f"/spec/ephemeralContainers/{index}", container))
     return tuple(sites)
 

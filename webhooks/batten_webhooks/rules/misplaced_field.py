@@ -75,6 +75,8 @@ SAFE_VALUES: Mapping[str, tuple[str | bool, ...]] = {
     "fsGroupChangePolicy": ("Always", "OnRootMismatch"),
 }
 RUNTIME_DEFAULT = {"type": "RuntimeDefault"}
+# Linux has about forty; each is moved to every container.
+MOST_CAPABILITIES = 64
 ALL_FIELDS = POD_FIELDS + CONTAINER_FIELDS + SHARED_FIELDS
 
 _pod_values = attrgetter(*POD_FIELDS)
@@ -212,6 +214,8 @@ def _capabilities(value: Any) -> list[tuple[str, Any]] | None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
         if key == "add" and any(name != ALLOWED_CAPABILITY for name in names):
+            return None
+        if len(names) > MOST_CAPABILITIES:
             return None
         leaves += [(f"capabilities/{key}/-", name) for name in names]
     return leaves

@@ -112,8 +112,9 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
         if site.role == "ephemeralContainer":
             continue
         mounts = site.container.volumeMounts or ()
+        mounted = [_normal(mount.mountPath) for mount in mounts]
         for path in _paths(site, entries) if entries else (TMP,):
-            index = _covering(mounts, path)
+            index = _covering(mounted, path)
             if index is None:
                 if site.security.readOnlyRootFilesystem is not False:
                     missing.append((site, path))
@@ -130,14 +131,10 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
 # --- what is there ------------------------------------------------------------------------------
 
 
-def _covering(mounts: Sequence[VolumeMount], path: str) -> int | None:
+def _covering(mounted: Sequence[str], path: str) -> int | None:
     """The index of the deepest mount at `path` or above it."""
-    found, depth, longest = None, -1, len(path) + 1
-    for index, mount in enumerate(mounts):
-        at = mount.mountPath
-        if len(at) > longest and at[0] == "/" and "/." not in at and "//" not in at:
-            continue
-        at = _normal(at)
+    found, depth = None, -1
+    for index, at in enumerate(mounted):
         if len(at) > depth and (at == path or _below(path, at)):
             found, depth = index, len(at)
     return found
