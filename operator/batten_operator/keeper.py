@@ -76,11 +76,14 @@ class SecretKeeper:
             try:
                 pause = await self._look()
                 failures = 0
-            except ApiError as error:
+            except Exception as error:
                 first, most = RETRY_SECONDS
                 pause = _RANDOM.uniform(0.5, 1.0) * min(most, first * 2**failures)
                 failures = min(failures + 1, 10)
-                logger.warning("%s%s; trying again in %.1f s", error, _way_out(error), pause)
+                if isinstance(error, ApiError):
+                    logger.warning("%s%s; trying again in %.1f s", error, _way_out(error), pause)
+                else:
+                    logger.exception("a defect: the certificate is not looked after for a while")
             await self._wait(pause)
 
     async def _wait(self, seconds: float) -> None:

@@ -21,6 +21,10 @@ def configure(level: str) -> None:
     logging.captureWarnings(True)
     # kopf tells at info of every event that a handler saw, and at debug what the object holds.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
+    # Its inner parts tell of each attempt of each watch; our thread tells why watching ended.
+    if root.level > logging.DEBUG:
+        for name in ("kopf._cogs", "kopf._core"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def fields(**values: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from ssl import SSLContext
 from typing import Any, NoReturn
 
 from prometheus_client import REGISTRY
@@ -54,7 +55,7 @@ async def serve(settings: Settings) -> None:
 
     async def open_webhooks() -> None:
         await loaded.wait()
-        await server.listen(bound, certificate.context)
+        await _listen(server, bound, certificate.context)
         waiting.clear()
         _log_start(settings, bound)
         # What is loaded by now stays; the collector need not look at it with every review.
@@ -63,7 +64,7 @@ async def serve(settings: Settings) -> None:
         await stop.wait()
 
     if bound_http is not None:
-        await server.listen(bound_http)
+        await _listen(server, bound_http)
     async with _keeping(settings, server, load) as keeping:
         opening = asyncio.create_task(open_webhooks())
         stopping = asyncio.create_task(stop.wait())
@@ -130,16 +131,33 @@ def _bound(address: Address) -> socket.socket:
     try:
         return bind(address)
     except OSError as error:
-        where = f"{address.host}:{address.port}"
-        raise CannotListen(f"cannot listen on {where}: {error.strerror or error}") from None
+        raise _cannot_listen(f"{address.host}:{address.port}", error) from None
+
+
+async def _listen(
+    server: AdmissionServer, bound: socket.socket, context: SSLContext | None = None
+) -> None:
+    """Two processes may bind an address that neither listens on yet; the second learns it here."""
+    try:
+        await server.listen(bound, context)
+    except OSError as error:
+        raise _cannot_listen(_name(bound), error) from None
+
+
+def _cannot_listen(where: str, error: OSError) -> CannotListen:
+    return CannotListen(f"cannot listen on {where}: {error.strerror or error}")
+
+
+def _name(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _log_start(settings: Settings, bound: socket.socket) -> None:
-    host, port = bound.getsockname()[:2]
     logger.info(
         "serving",
         extra=fields(
-            address=f"{host}:{port}",
+            address=_name(bound),
             preset=settings.preset,
             mode="enforce" if settings.enforce else "observe",
         ),

@@ -38,6 +38,7 @@ class KopfThread:
         self._registry = registry
         self._namespace = namespace
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_ignore)  # of watches that fail together, one is told
         self._stopped = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
 
@@ -65,13 +66,17 @@ class KopfThread:
                     namespaces=[self._namespace],
                     stop_flag=self._stopped,
                 )
-            except Exception as error:  # kopf has logged it with its traceback
-                reason = str(error) or type(error).__name__
+            except Exception as error:
+                reason = (error.args or (type(error).__name__,))[0]
                 pause = first if time.monotonic() - started > most else min(most, 2 * pause)
                 logger.warning("watching ended: %s; it starts again in %.1f s", reason, pause)
             with suppress(TimeoutError):
                 async with asyncio.timeout(SystemRandom().uniform(0.5, 1.0) * pause):
                     await self._stopped.wait()
+
+
+def _ignore(_: asyncio.AbstractEventLoop, __: dict[str, Any]) -> None:
+    """kopf leaves the exceptions of its tasks behind when it ends."""
 
 
 def handlers(settings: Settings, server: AdmissionServer, wake: Wake) -> kopf.OperatorRegistry:

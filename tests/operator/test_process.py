@@ -215,6 +215,24 @@ def test_an_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
             assert line["message"] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
 
 
+def test_two_processes_that_start_at_one_address(tmp_path: Path) -> None:
+    """Both may bind it while neither listens; one serves, the other says what is wrong."""
+    write(tmp_path, first_store())
+    flags = (f"--certificate-directory={tmp_path}", f"--listen=127.0.0.1:{free_port()}")
+    other = tmp_path / "other"
+    other.mkdir()
+    with operator(tmp_path, *flags) as one, operator(other, *flags) as two:
+        deadline = time.monotonic() + 20
+        while one.popen.poll() is None and two.popen.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        loser, winner = (one, two) if one.popen.poll() is not None else (two, one)
+        assert loser.popen.wait() == 1
+        assert "Address already in use" in loser.messages()[-1]
+        assert "Traceback" not in loser.log.read_text()
+        winner.wait_for("serving")
+
+
 def test_strangers_cannot_fill_the_log(tmp_path: Path) -> None:
     write(tmp_path, first_store())
     with operator(tmp_path, f"--certificate-directory={tmp_path}") as process:
