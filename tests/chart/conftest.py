@@ -17,11 +17,6 @@ def defaults() -> Rendered:
 
 
 @pytest.fixture(scope="session")
-def enforcing() -> Rendered:
-    return render(mode="enforce")
-
-
-@pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("chart")) as running:
         running.kubectl("create", "namespace", "batten-system").require()

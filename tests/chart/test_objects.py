@@ -36,8 +36,8 @@ def test_its_own_pods_break_no_rule_of_the_hardened_preset(defaults: Rendered) -
     assert not verdict.changes
 
 
-def test_the_webhooks_are_careful(enforcing: Rendered) -> None:
-    for name, webhook in enforcing.webhooks().items():
+def test_the_webhooks_are_careful(defaults: Rendered) -> None:
+    for name, webhook in defaults.webhooks().items():
         assert webhook["failurePolicy"] == ("Fail" if name == PODS else "Ignore")
         assert webhook["sideEffects"] == "None"
         assert webhook["matchPolicy"] == "Equivalent"
@@ -46,11 +46,7 @@ def test_the_webhooks_are_careful(enforcing: Rendered) -> None:
         assert "caBundle" not in webhook["clientConfig"]
         assert "DELETE" not in {operation for _, _, operation in rules(webhook)}
         assert {rule["scope"] for rule in webhook["rules"]} == {"Namespaced"}
-    assert enforcing.webhooks()[MUTATE]["reinvocationPolicy"] == "IfNeeded"
-
-
-def test_what_never_denies_never_blocks(defaults: Rendered) -> None:
-    assert {webhook["failurePolicy"] for webhook in defaults.webhooks().values()} == {"Ignore"}
+    assert defaults.webhooks()[MUTATE]["reinvocationPolicy"] == "IfNeeded"
 
 
 def test_kubernetes_own_namespaces_and_ours_are_exempt_by_name() -> None:

@@ -3,8 +3,8 @@
 ## What it does
 Advises against `env` entries whose name says that they hold a secret (password, token, API key,
 private key, credentials) and that have a literal value. Names that end in `_FILE`, `_PATH`, `_NAME`
-and the like, and values that are a path, a number, a boolean or a reference `$(OTHER)`, are taken
-for what they are. The value itself is never shown.
+and the like (a bare `_SECRET` is mostly the name of one), and values that are a path, a number, a
+boolean or a reference `$(OTHER)`, are taken for what they are. The value itself is never shown.
 
 ## Why is this bad?
 A manifest is read by many, kept in version control, and shown by `kubectl describe`.
@@ -42,10 +42,11 @@ from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import EnvVar, Workload
 
 _SECRET = re.compile(
-    r"(?:^|[_.-])(?:PASS(?:WORD|WD|PHRASE)?|PWD|SECRET|TOKEN|CREDENTIALS?"
-    r"|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING|SECRET|AUTH)[_.-]?KEY)"
-    r"(?:$|[_.-]?(?:VALUE|DATA|\d+)$)|[a-z](?:Password|Secret|Token|ApiKey)$"
-    r"|(?:PASSWORD|PASSWD|APIKEY|SECRETKEY)$",
+    r"(?:^|[_.-])(?:PASS(?:WORD|WD|PHRASE)?|PWD|TOKEN|CREDENTIALS?"
+    r"|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING|SECRET|AUTH)[_.-]?KEY"
+    r"|(?:API|APP|CLIENT|COOKIE|JWT|OAUTH|SESSION|SHARED|SIGNING|WEBHOOK)[_.-]?SECRET)"
+    r"(?:$|[_.-]?(?:VALUE|DATA|\d+)$)|[a-z](?:Password|Token|ApiKey|clientSecret)$"
+    r"|^SECRET$|(?:PASSWORD|PASSWD|APIKEY|SECRETKEY)$",
     re.IGNORECASE,
 )
 # No secret: nothing, a word for yes or no, a number, a path, a reference to another variable.
