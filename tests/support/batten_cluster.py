@@ -95,7 +95,8 @@ class ControlPlane:
         except BaseException:
             self.stop()
             raise
-        say(f"Kubernetes {self.version} is up after {time.monotonic() - started:.1f} s")
+        version = json.loads(self.kubectl("get", "--raw", "/version").stdout)["gitVersion"]
+        say(f"Kubernetes {version} is up after {time.monotonic() - started:.1f} s")
 
     def _start(self, programs: Path) -> None:
         client, peer, secure = free_ports(3)
@@ -119,7 +120,7 @@ class ControlPlane:
         )
         self.spawn("kube-apiserver", self._apiserver(programs, etcd, secure))
         self._wait_ready(secure)
-        if not self.controllers or not (programs / "kube-controller-manager").exists():
+        if not self._with_controllers(programs):
             say("no kube-controller-manager: Deployments make no Pods")
             return
         self._start_controllers(programs)
@@ -128,8 +129,13 @@ class ControlPlane:
             "the default ServiceAccount",
         )
 
+    def _with_controllers(self, programs: Path) -> bool:
+        return self.controllers and (programs / "kube-controller-manager").exists()
+
     def _apiserver(self, programs: Path, etcd: str, port: int) -> list[str]:
         folder = self.folder
+        # Without the controllers nobody makes the ServiceAccounts that every Pod would need.
+        less = [] if self._with_controllers(programs) else ["ServiceAccount"]
         return [
             str(programs / "kube-apiserver"),
             f"--etcd-servers={etcd}",
@@ -146,6 +152,7 @@ class ControlPlane:
             "--allow-privileged=true",
             "--endpoint-reconciler-type=none",
             "--enable-admission-plugins=NodeRestriction",
+            f"--disable-admission-plugins={','.join(less)}",
             f"--audit-policy-file={AUDIT_POLICY}",
             f"--audit-log-path={self.audit_log}",
             "--audit-log-maxbackup=1",

@@ -19,7 +19,7 @@ from batten_e2e import Kubectl, run
 from batten_install import ROOT, Installation
 from batten_tools import ToolError, asked_version, control_plane, say
 
-FOLDER = ROOT / ".cluster"
+FOLDER = Path(os.environ.get("BATTEN_CLUSTER") or ROOT / ".cluster").absolute()
 HOST_VARIABLE = "BATTEN_HOST"
 STATE = "session.json"
 
