@@ -31,7 +31,7 @@ def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Ver
         rule, mutation = setting.rule, setting.mutation
         for found in rule.check(workload, setting.parameters, context):
             if isinstance(found, Unknown):
-                if mutation != "Disabled":
+                if mutation != "Disabled" and mutable:
                     unknowns.append(replace(found, rule=rule.name))
                 continue
             finding = found

@@ -1,0 +1,113 @@
+"""How a policy's settings decide what becomes of a rule's findings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from batten_webhooks.engine import WINDOWS_REMEDY, evaluate
+from batten_webhooks.policy import PRESETS, Mutation, Policy, Setting, observing
+from batten_webhooks.rules import BY_NAME
+from batten_webhooks.rules.rule import Facts
+from batten_webhooks.verdict import Verdict
+from batten_webhooks.workload import Workload, read_object
+
+HARDENED = PRESETS["hardened"]
+
+
+def workload(**spec: Any) -> Workload:
+    spec.setdefault("containers", [{"name": "app", "image": "nginx:1.27"}])
+    read = read_object({"apiVersion": "v1", "kind": "Pod", "spec": spec})
+    assert read is not None
+    return read
+
+
+def policy(*rules: str, mutation: Mutation = "Enabled") -> Policy:
+    settings = tuple(
+        Setting(BY_NAME[name], mutation, frozenset(("Deny",)), BY_NAME[name].parameters())
+        for name in rules
+    )
+    return Policy(title="test", settings=settings)
+
+
+def rules_of(verdict: Verdict) -> list[str]:
+    return [violation.rule for violation in verdict.violations]
+
+
+@pytest.mark.parametrize(
+    ("mutation", "changes", "proposed", "fixed"),
+    [("Enabled", 1, 0, True), ("DryRun", 0, 1, False), ("Disabled", 0, 0, False)],
+)
+def test_mutation(mutation: Mutation, changes: int, proposed: int, fixed: bool) -> None:
+    verdict = evaluate(workload(), policy("seccomp-profile", mutation=mutation))
+    assert len(verdict.changes) == changes
+    assert len(verdict.proposed) == proposed
+    assert [violation.fixed for violation in verdict.violations] == [fixed]
+
+
+def test_without_actions_nothing_is_violated_but_changes_are_made() -> None:
+    demanded = policy("seccomp-profile")
+    silent = replace(demanded, settings=(replace(demanded.settings[0], actions=frozenset()),))
+    verdict = evaluate(workload(), silent)
+    assert verdict.violations == ()
+    assert len(verdict.changes) == 1
+
+
+@pytest.mark.parametrize("name", ["baseline", "restricted"])
+def test_the_standards_change_nothing(name: str) -> None:
+    verdict = evaluate(workload(), PRESETS[name])
+    assert (verdict.changes, verdict.proposed, verdict.unknowns) == ((), (), ())
+
+
+def test_an_observed_policy_proposes_and_warns() -> None:
+    verdict = evaluate(workload(), observing(HARDENED))
+    assert verdict.changes == ()
+    assert verdict.proposed == evaluate(workload(), HARDENED).changes
+    assert not any("Deny" in violation.actions for violation in verdict.violations)
+
+
+def test_rules_that_ask_for_the_same_change_it_once() -> None:
+    pod = workload(
+        securityContext={"readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    )
+    verdict = evaluate(pod, HARDENED)
+    paths = [applied.change.path for applied in verdict.changes]
+    assert len(paths) == len(set(paths))
+    by_rule = {applied.rule for applied in verdict.changes}
+    assert "misplaced-field" in by_rule
+    assert "read-only-root-filesystem" not in by_rule
+    assert {"read-only-root-filesystem", "drop-capabilities"} <= set(rules_of(verdict))
+    assert verdict.remaining() == tuple(
+        violation for violation in verdict.violations if not violation.finding.changes
+    )
+
+
+def test_windows_by_selector_alone_is_not_changed_and_told_why() -> None:
+    verdict = evaluate(workload(nodeSelector={"kubernetes.io/os": "windows"}), HARDENED)
+    assert (verdict.changes, verdict.proposed, verdict.unknowns) == ((), (), ())
+    remedies = {v.finding.remedy for v in verdict.violations if v.rule == "seccomp-profile"}
+    assert remedies == {WINDOWS_REMEDY}
+
+
+def test_an_unknown_user_is_told_where_we_ask_for_non_root() -> None:
+    demanded = policy("run-as-non-root")
+    [unknown] = evaluate(workload(), demanded).unknowns
+    assert unknown.rule == "run-as-non-root"
+    assert unknown.container == "app"
+    assert "nginx:1.27" in unknown.detail
+    said = workload(securityContext={"runAsNonRoot": True})
+    assert evaluate(said, demanded).unknowns == ()
+    with_user = workload(securityContext={"runAsUser": 1000})
+    assert evaluate(with_user, demanded).unknowns == ()
+    known = Facts(users={"nginx:1.27": "101"})
+    assert evaluate(workload(), demanded, known).unknowns == ()
+
+
+def test_a_root_image_is_refused_in_the_words_of_the_design() -> None:
+    known = Facts(users={"nginx:1.27": ""})
+    verdict = evaluate(workload(), policy("run-as-non-root"), known)
+    [violation] = verdict.remaining()
+    assert violation.finding.detail == "image nginx:1.27 runs as root (USER is empty)"
+    assert violation.finding.remedy == "set a non-zero uid, or use an image with a numeric USER"
