@@ -15,14 +15,11 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from batten_webhooks.policy import PRESETS, Policy, observing
-from batten_webhooks.workload import TEMPLATE_PATHS, Kind
+from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_CUSTOM_KIND = re.compile(
-    r"(?P<kind>[A-Z]\w*)\.(?P<group>[a-z0-9][-a-z0-9.]*)=(?P<path>\w+(?:\.\w+)*)", re.ASCII
-)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -246,13 +243,10 @@ def _optional_path(text: str) -> Path | None:
 
 
 def _custom_kinds(text: str) -> dict[Kind, tuple[str, ...]]:
-    kinds = {}
-    for entry in filter(None, text.split(",")):
-        match = _CUSTOM_KIND.fullmatch(entry)
-        if match is None:
-            raise argparse.ArgumentTypeError(f"{entry!r} is no KIND.GROUP=PATH.TO.TEMPLATE")
-        kinds[Kind(match["group"], match["kind"])] = tuple(match["path"].split("."))
-    return kinds
+    try:
+        return parse_kinds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _duration(text: str) -> float:

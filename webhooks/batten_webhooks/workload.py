@@ -8,6 +8,7 @@ Fields that no rule reads are skipped, and no change ever touches them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -298,6 +299,11 @@ class Malformed(ValueError):
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
 
+    @property
+    def pointer(self) -> str:
+        """The field as a JSON Pointer."""
+        return "".join(f"/{token}" for token in re.split(r"[.\[\]]+", self.field) if token)
+
 
 class Kind(Struct, frozen=True):
     """An API kind that holds a Pod template, whatever its version."""
@@ -329,6 +335,25 @@ TEMPLATE_PATHS: Mapping[Kind, tuple[str, ...]] = {
 MOST_CONTAINERS = 1000
 
 _POD = msgspec.json.Decoder(PodTemplate)
+
+
+_KIND = re.compile(
+    r"(?P<kind>[A-Z]\w*)\.(?P<group>[a-z0-9][-a-z0-9.]*)=(?P<path>\w+(?:\.\w+)*)", re.ASCII
+)
+
+
+def parse_kinds(text: str) -> dict[Kind, tuple[str, ...]]:
+    """More of TEMPLATE_PATHS: `Widget.example.com=spec.template`, separated by commas.
+
+    Raises ValueError, whose message names the entry.
+    """
+    kinds = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        match = _KIND.fullmatch(entry)
+        if match is None:
+            raise ValueError(f"{entry!r} is no KIND.GROUP=PATH.TO.TEMPLATE")
+        kinds[Kind(match["group"], match["kind"])] = tuple(match["path"].split("."))
+    return kinds
 
 
 def group_of(api_version: str) -> str:

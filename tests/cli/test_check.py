@@ -1,0 +1,202 @@
+"""`batten check`: places, formats and exit codes, through the real command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+from batten_command import batten
+from batten_corpus import ROOT
+
+WEB = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  selector:
+    matchLabels: {app: web}
+  template:
+    spec:
+      containers:
+        - name: app
+          image: registry.example/web:1.4   # built in CI
+          securityContext:
+            runAsUser: 0
+"""
+TEXT = """\
+error[run-as-non-root] Deployment "web": container "app": runAsUser is 0, which is root
+14 |             runAsUser: 0
+   |             ^^^^^^^^^^^^
+   = field: spec.template.spec.containers[0].securityContext.runAsUser
+   = help: set a non-zero uid
+"""
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Path:
+    (tmp_path / "web.yaml").write_text(WEB)
+    return tmp_path
+
+
+def test_text_shows_the_place_the_line_and_the_way_out(web: Path) -> None:
+    ran = batten("check", "web.yaml", cwd=web)
+    assert f"web.yaml:14:13: {TEXT}" in ran.out
+    assert ran.code == 1
+    assert "1 workloads in 1 files" in ran.err
+
+
+def test_as_admitted_leaves_only_what_no_change_takes_away(web: Path) -> None:
+    ran = batten("check", "--as-admitted", "--format=json", "web.yaml", cwd=web)
+    problems = json.loads(ran.out)["problems"]
+    assert [p["rule"] for p in problems if p["level"] == "error"] == ["run-as-non-root"]
+    assert ran.code == 1
+
+
+def test_hardened_files_are_clean_as_they_stand(web: Path) -> None:
+    (web / "web.yaml").write_text(WEB.replace("runAsUser: 0", "runAsUser: 1000"))
+    assert batten("check", "web.yaml", cwd=web).code == 1
+    assert batten("harden", "--write", "web.yaml", cwd=web).code == 0
+    assert batten("check", "web.yaml", cwd=web).code == 0
+
+
+def test_json_is_as_its_schema_says(web: Path) -> None:
+    (web / "broken.yaml").write_text("a: [")
+    (web / "compose.yaml").write_text("services: {}\n")
+    schema = json.loads((ROOT / "docs" / "schemas" / "check.v1.json").read_text())
+    ran = batten("check", "--format=json", ".", cwd=web)
+    value = json.loads(ran.out)
+    jsonschema.validate(value, schema)
+    assert ran.code == 2
+    assert [row["file"] for row in value["unusable"]] == ["./broken.yaml"]
+    assert [row["file"] for row in value["skipped"]] == ["./compose.yaml"]
+
+
+# What of SARIF 2.1.0 we write, as its section 3 has it; unknown members are defects.
+TEXT_MESSAGE: dict[str, Any] = {
+    "type": "object",
+    "required": ["text"],
+    "properties": {"text": {"type": "string"}, "markdown": {"type": "string"}},
+    "additionalProperties": False,
+}
+LOCATION: dict[str, Any] = {
+    "type": "object",
+    "required": ["physicalLocation"],
+    "additionalProperties": False,
+    "properties": {
+        "physicalLocation": {
+            "type": "object",
+            "required": ["artifactLocation", "region"],
+            "properties": {
+                "artifactLocation": {"type": "object", "required": ["uri"]},
+                "region": {
+                    "type": "object",
+                    "required": ["startLine", "startColumn"],
+                    "properties": {
+                        "startLine": {"type": "integer", "minimum": 1},
+                        "startColumn": {"type": "integer", "minimum": 1},
+                    },
+                },
+            },
+        },
+        "logicalLocations": {"type": "array"},
+    },
+}
+SARIF: dict[str, Any] = {
+    "type": "object",
+    "required": ["version", "runs", "$schema"],
+    "properties": {
+        "version": {"const": "2.1.0"},
+        "runs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["tool", "results"],
+                "properties": {
+                    "tool": {
+                        "properties": {
+                            "driver": {
+                                "required": ["name", "version", "rules", "informationUri"],
+                                "properties": {
+                                    "rules": {
+                                        "items": {
+                                            "required": ["id", "shortDescription", "help"],
+                                            "properties": {
+                                                "shortDescription": TEXT_MESSAGE,
+                                                "help": TEXT_MESSAGE,
+                                            },
+                                        }
+                                    }
+                                },
+                            }
+                        }
+                    },
+                    "results": {
+                        "items": {
+                            "required": ["ruleId", "ruleIndex", "level", "message", "locations"],
+                            "properties": {
+                                "level": {"enum": ["none", "note", "warning", "error"]},
+                                "message": TEXT_MESSAGE,
+                                "locations": {"type": "array", "items": LOCATION, "minItems": 1},
+                            },
+                        }
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def test_sarif(web: Path) -> None:
+    (web / "broken.yaml").write_text("a: [")
+    ran = batten("check", "--format=sarif", "web.yaml", "broken.yaml", cwd=web)
+    log = json.loads(ran.out)
+    jsonschema.validate(log, SARIF)
+    run = log["runs"][0]
+    rules = run["tool"]["driver"]["rules"]
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+    assert not run["invocations"][0]["executionSuccessful"]
+    assert ran.code == 2
+
+
+def test_junit(web: Path) -> None:
+    root = ET.fromstring(batten("check", "--format=junit", "web.yaml", cwd=web).out.strip())  # noqa: S314
+    failures = root.findall("./testsuite[@name='web.yaml']/testcase/failure")
+    assert len(failures) == int(root.attrib["failures"]) > 0
+    clean = batten("check", "--format=junit", "--policy=baseline", "web.yaml", cwd=web)
+    assert ET.fromstring(clean.out.strip()).attrib["failures"] == "0"  # noqa: S314
+
+
+def test_github_escapes_what_workflow_commands_would_read(web: Path) -> None:
+    (web / "a,b:c%.yaml").write_text(WEB)
+    ran = batten("check", "--format=github", "a,b:c%.yaml", cwd=web)
+    assert ran.out.startswith("::error file=a%2Cb%3Ac%25.yaml,line=")
+    assert all(line.startswith("::") for line in ran.out.splitlines())
+
+
+def test_standard_input(web: Path) -> None:
+    ran = batten("check", "-", stdin=WEB.encode(), cwd=web)
+    assert "<stdin>:14:13: error[run-as-non-root]" in ran.out
+
+
+@pytest.mark.parametrize("policy", ["baseline", "restricted", "hardened"])
+def test_presets(policy: str, web: Path) -> None:
+    ran = batten("check", "--as-admitted", f"--policy={policy}", "web.yaml", cwd=web)
+    assert ran.code == (0 if policy == "baseline" else 1)
+
+
+def test_custom_kinds(tmp_path: Path) -> None:
+    (tmp_path / "widget.yaml").write_text(
+        "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n"
+        "spec: {pod: {spec: {hostPID: true, containers: [{name: a, image: 'a:1'}]}}}\n"
+    )
+    assert batten("check", "widget.yaml", cwd=tmp_path).code == 0
+    ran = batten("check", "--kinds=Widget.example.com=spec.pod", "widget.yaml", cwd=tmp_path)
+    assert 'Widget "w": hostPID shares the node' in ran.out
+    assert batten("check", "--kinds=Widget", "widget.yaml", cwd=tmp_path).code == 2

@@ -1,0 +1,118 @@
+"""`batten`: exit code 0 when all is well, 1 for violations, 2 for unusable input or usage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from batten_webhooks.cli import CannotRun
+
+FORMATS = ("text", "json", "sarif", "junit", "github")
+PATHS = "a file, a folder to look through for .yaml, .yml and .json, or - for standard input"
+POLICY = "baseline, restricted, hardened, or the file of a HardeningPolicy (default: hardened)"
+KINDS = "more kinds with a Pod template, as Widget.example.com=spec.template, separated by commas"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line. Never raises: what goes wrong is told in a line on stderr."""
+    options = parser().parse_args(arguments)
+    if "run" not in options:
+        parser().print_help()
+        return 0
+    try:
+        code = int(import_module(f"batten_webhooks.cli.{options.run}").run(options))
+        sys.stdout.flush()
+    except CannotRun as error:
+        print(f"batten: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read us has gone; the interpreter must not complain of it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the reference in docs/ is made from it."""
+    top = argparse.ArgumentParser(
+        prog="batten",
+        description="Harden Kubernetes manifests, and say what cannot be made safe.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
+
+    harden = _command(commands, "harden", "print files hardened, or edit them in place")
+    _inputs(harden)
+    how = harden.add_mutually_exclusive_group()
+    how.add_argument("--diff", action="store_true", help="print a unified diff instead")
+    how.add_argument("--write", action="store_true", help="edit the files in place")
+
+    check = _command(commands, "check", "say what is wrong with files as they stand")
+    _inputs(check)
+    check.add_argument(
+        "--as-admitted",
+        action="store_true",
+        help="judge what the webhooks would admit: what they change is not a violation",
+    )
+    check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
+    check.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="of the text format (default: auto, on a terminal unless NO_COLOR is set)",
+    )
+    check.add_argument("--verbose", action="store_true", help="tell of what is only audited, too")
+
+    explain = _command(commands, "explain", "explain a rule, or list them all")
+    explain.add_argument("rule", nargs="?", metavar="RULE", help="such as run-as-non-root")
+
+    _command(commands, "rules", "list the rules")
+
+    review = _command(commands, "review", "answer an AdmissionReview from standard input")
+    review.add_argument("--webhook", choices=("mutate", "validate"), required=True)
+    _policy(review)
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
+    command.set_defaults(run=name)
+    return command
+
+
+def _inputs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paths", nargs="+", metavar="PATH", help=PATHS)
+    _policy(command)
+    command.add_argument(
+        "--skip-unrelated",
+        action="store_true",
+        help="pass over named files without a Kubernetes object, as in folders",
+    )
+
+
+def _policy(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+    command.add_argument("--kinds", default="", metavar="KINDS", help=KINDS)
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> None:
+        from importlib.metadata import version  # noqa: PLC0415 - 30 ms that --help need not pay
+
+        print(f"batten {version('batten')}")
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

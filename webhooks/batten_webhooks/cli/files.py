@@ -1,0 +1,140 @@
+"""Files to read: named, found in folders, or standard input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batten_webhooks.manifests import Document, Manifest, ManifestError
+from batten_webhooks.manifests.text import LARGEST_FILE
+from batten_webhooks.workload import Kind, Malformed, Workload, read_objects
+
+SUFFIXES = (".yaml", ".yml", ".json")
+PASSED_OVER = frozenset(("node_modules", "__pycache__"))
+STDIN = "<stdin>"
+MANY = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file to read. `named` is False for what was found in a folder."""
+
+    path: str
+    named: bool
+
+    @property
+    def shown(self) -> str:
+        """The path as it can be printed, whatever bytes its name is made of."""
+        return os.fsencode(self.path).decode(errors="backslashreplace")
+
+
+class Unusable(Exception):
+    """A file that cannot be read or understood; the message is a line with the place in it."""
+
+    def __init__(self, source: Source, message: str, line: int = 0, column: int = 0) -> None:
+        self.source, self.message, self.line, self.column = source, message, line, column
+        place = f"{source.shown}:{line}:{column}" if line else source.shown
+        super().__init__(f"{place}: {message}")
+
+
+class Unrelated(Exception):
+    """A file without any Kubernetes object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One workload in a file; `pointer` is its object's place in the document's value."""
+
+    document: Document
+    pointer: str
+    workload: Workload
+
+
+def sources(paths: Sequence[str]) -> list[Source]:
+    """The files of `paths`, each once, those of folders in order of their names."""
+    found: dict[str, Source] = {}
+    for path in paths:
+        if path == "-":
+            found.setdefault(STDIN, Source(STDIN, named=True))
+        elif os.path.isdir(path):
+            for inner in _walk(path):
+                found.setdefault(os.path.normpath(inner), Source(inner, named=False))
+        else:
+            found[os.path.normpath(path)] = Source(path, named=True)
+    return list(found.values())
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in PASSED_OVER
+        )
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES):
+                yield os.path.join(place, name)
+
+
+def read(source: Source) -> bytes:
+    """Raises Unusable. No more than a byte too many is read of a file that is too large."""
+    try:
+        if source.path == STDIN:
+            return sys.stdin.buffer.read(LARGEST_FILE + 1)
+        with Path(source.path).open("rb") as file:
+            return file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise Unusable(source, (error.strerror or "cannot be read").lower()) from None
+
+
+def parse(source: Source, data: bytes) -> Manifest:
+    """Raises Unusable, or Unrelated where no document is a Kubernetes object."""
+    try:
+        manifest = Manifest.parse(data, name=source.shown)
+    except ManifestError as error:
+        raise Unusable(source, error.message, error.line, error.column) from None
+    if not any(_is_object(document.value) for document in manifest.documents):
+        raise Unrelated("holds no Kubernetes object (apiVersion and kind)")
+    return manifest
+
+
+def _is_object(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("apiVersion"), str)
+        and isinstance(value.get("kind"), str)
+    )
+
+
+def subjects(
+    source: Source, manifest: Manifest, paths: dict[Kind, tuple[str, ...]]
+) -> list[Subject]:
+    """The workloads of a file. Raises Unusable where one is not shaped as its kind."""
+    found = []
+    for document in manifest.documents:
+        if not _is_object(document.value):
+            continue
+        try:
+            for pointer, workload in read_objects(document.value, paths):
+                found.append(Subject(document, pointer, workload))
+        except Malformed as error:
+            place = document.locate(error.pointer)
+            raise Unusable(source, str(error), place.line, place.column) from None
+    return found
+
+
+class Progress:
+    """A counter on stderr for many files, where somebody watches."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._shown = total > MANY and sys.stderr.isatty()
+
+    def step(self, done: int) -> None:
+        if self._shown and done % 10 == 0:
+            print(f"\r{done} of {self._total} files", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,95 @@
+"""For people: place, rule and message, the line of the source, the field and the way out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+
+from batten_webhooks.cli.judge import Problem, Result
+
+RESET = "\033[0m"
+STYLES = {
+    "error": "\033[1;31m",
+    "warning": "\033[1;33m",
+    "note": "\033[1;36m",
+    "bold": "\033[1m",
+    "dim": "\033[2m",
+}
+
+
+def write(result: Result, options: Namespace) -> None:
+    color = _wants_color(options.color)
+    for problem in result.problems:
+        if problem.level != "note" or options.verbose:
+            print(_paragraph(problem, color=color))
+    for error in result.unusable:
+        print(f"batten: {error}", file=sys.stderr)
+    if options.verbose:
+        for source, reason in result.skipped:
+            print(f"batten: {source.shown}: skipped: {reason}", file=sys.stderr)
+    print(_summary(result), file=sys.stderr)
+
+
+def plain(problem: Problem) -> str:
+    """One line, for where the file itself is what is printed."""
+    return (
+        f"{problem.file}:{problem.line}:{problem.column}: {problem.level}[{problem.rule}] "
+        f"{problem.object}: {problem.message} ({problem.field}: {problem.remedy})"
+    )
+
+
+def _paragraph(problem: Problem, *, color: bool) -> str:
+    def styled(style: str, text: str) -> str:
+        return f"{STYLES[style]}{text}{RESET}" if color else text
+
+    number = str(problem.line)
+    bar = styled("dim", f"{' ' * len(number)} |")
+    text = printable(problem.text)
+    indent = len(text) - len(text.lstrip())
+    start = max(indent, min(problem.column - 1, len(text)))
+    underline = "^" * max(1, len(text[start:].rstrip().split(" #")[0].rstrip()))
+    return "\n".join(
+        [
+            (
+                f"{styled('bold', f'{problem.file}:{problem.line}:{problem.column}')}: "
+                f"{styled(problem.level, f'{problem.level}[{problem.rule}]')} "
+                f"{problem.object}: {problem.message}"
+            ),
+            f"{styled('dim', f'{number} |')} {text}",
+            f"{bar} {' ' * start}{styled(problem.level, underline)}",
+            f"{' ' * len(number)} = field: {problem.field}",
+            f"{' ' * len(number)} = help: {problem.remedy}\n",
+        ]
+    )
+
+
+def printable(text: str) -> str:
+    """Text that is a file's, without what a terminal would act on."""
+    return "".join(
+        character
+        if character.isprintable()
+        else " "
+        if character == "\t"
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text.rstrip("\r\n")
+    )
+
+
+def _summary(result: Result) -> str:
+    counts = [
+        f"{result.count('error')} errors",
+        f"{result.count('warning')} warnings",
+        f"{result.workloads} workloads in {result.files} files",
+    ]
+    if result.unusable:
+        counts.append(f"{len(result.unusable)} files unusable")
+    if result.skipped:
+        counts.append(f"{len(result.skipped)} skipped")
+    return ", ".join(counts)
+
+
+def _wants_color(choice: str) -> bool:
+    if choice == "auto":
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return choice == "always"

@@ -1,0 +1,116 @@
+"""Judge files: what the formatters print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable
+from batten_webhooks.messages import place, subject, title
+from batten_webhooks.policy import PRESETS, Policy
+from batten_webhooks.verdict import Change, Violation
+from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
+
+# Named as in SARIF: Deny is an error, Warn a warning, Audit a note.
+Level = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One violation with its place in a file; `line` and `column` count from 1."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+    level: Level
+    rule: str
+    message: str
+    field: str
+    remedy: str
+    object: str
+    container: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(slots=True)
+class Result:
+    """`unusable` are files that could not be judged, `skipped` those that have nothing to judge."""
+
+    problems: list[Problem] = field(default_factory=list)
+    unusable: list[Unusable] = field(default_factory=list)
+    skipped: list[tuple[Source, str]] = field(default_factory=list)
+    files: int = 0
+    workloads: int = 0
+
+    def count(self, level: Level) -> int:
+        return sum(problem.level == level for problem in self.problems)
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.unusable:
+            return 2
+        return 1 if self.count("error") else 0
+
+    def pass_over(self, source: Source, reason: Unrelated, *, lenient: bool) -> None:
+        """A file without objects is unusable where it was named, unless that was foreseen."""
+        if source.named and not lenient:
+            self.unusable.append(Unusable(source, str(reason)))
+        else:
+            self.skipped.append((source, str(reason)))
+
+
+def problems(source: Source, found: Subject, violations: Iterable[Violation]) -> list[Problem]:
+    return [_problem(source, found, violation) for violation in violations]
+
+
+def _problem(source: Source, found: Subject, violation: Violation) -> Problem:
+    finding, workload = violation.finding, found.workload
+    at = found.document.locate(found.pointer + workload.prefix + finding.path)
+    return Problem(
+        file=source.shown,
+        line=at.line,
+        column=at.column,
+        text=found.document.source_line(at.line),
+        level=_level(violation),
+        rule=violation.rule,
+        message=f"{subject(finding.container)}{finding.detail}",
+        field=place(workload, finding.path),
+        remedy=finding.remedy,
+        object=title(workload),
+        container=finding.container,
+        changes=finding.changes,
+    )
+
+
+def _level(violation: Violation) -> Level:
+    if "Deny" in violation.actions:
+        return "error"
+    return "warning" if "Warn" in violation.actions else "note"
+
+
+def read_policy(name: str) -> Policy:
+    """A preset by its name, else a file. Raises CannotRun."""
+    preset = PRESETS.get(name)
+    if preset is not None:
+        return preset
+    from batten_webhooks.policy_file import (  # noqa: PLC0415 - pydantic takes its time
+        PolicyError,
+        load,
+    )
+
+    try:
+        return load(name)
+    except PolicyError as error:
+        raise CannotRun(str(error)) from None
+
+
+def read_kinds(text: str) -> dict[Kind, tuple[str, ...]]:
+    """The known kinds and those of `--kinds`. Raises CannotRun."""
+    try:
+        return {**TEMPLATE_PATHS, **parse_kinds(text)}
+    except ValueError as error:
+        raise CannotRun(f"--kinds: {error}") from None
