@@ -18,7 +18,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +48,9 @@ MAX_MESSAGE = 500
 DEFAULT_DEADLINE = 10.0
 MAX_DEADLINE = 30.0
 HANDSHAKE_SECONDS = 10.0
-FIRST_REQUEST_SECONDS = 10.0
-# Longer than an API server keeps an idle connection (90 s): we never close one that it is about to
-# use. After a while each is closed with its answer, so that load moves to new replicas.
+# Longer than an API server keeps a connection that it does not use, or not yet (90 s): we never
+# close one that it is about to use. After a while each is closed with an answer, so that load moves
+# to new replicas.
 IDLE_SECONDS = 120.0
 CONNECTION_SECONDS = (300.0, 600.0)
 STOP_SECONDS = 5.0
@@ -225,16 +224,8 @@ class AdmissionServer:
         return web.Response(text="ok\n")
 
 
-@dataclass(slots=True)
-class _Connection:
-    """`silence` ends a connection that sends no request; after `retires` an answer is the last."""
-
-    retires: float
-    silence: asyncio.TimerHandle | None
-
-
 class _Connections(web.Server):
-    """Bounds how many connections there are, how long they say nothing, and how long they last."""
+    """Bounds how many connections there are, how long each is idle, and how long it lasts."""
 
     def __init__(self, answer: Handler) -> None:
         super().__init__(
@@ -246,7 +237,7 @@ class _Connections(web.Server):
             auto_decompress=False,
         )
         self._answer = answer
-        self._open: dict[RequestHandler, _Connection] = {}
+        self._retires: dict[RequestHandler, float] = {}
         self._requests = 0
         self.idle = asyncio.Event()
         self.idle.set()
@@ -254,26 +245,16 @@ class _Connections(web.Server):
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._open) >= MAX_CONNECTIONS:
+        if len(self._retires) >= MAX_CONNECTIONS:
             transport.abort()
-            return
-        loop = asyncio.get_running_loop()
-        self._open[handler] = _Connection(
-            retires=loop.time() + SystemRandom().uniform(*CONNECTION_SECONDS),
-            silence=loop.call_later(FIRST_REQUEST_SECONDS, handler.force_close),
-        )
+        else:
+            self._retires[handler] = self._loop.time() + SystemRandom().uniform(*CONNECTION_SECONDS)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        connection = self._open.pop(handler, None)
-        if connection is not None and connection.silence is not None:
-            connection.silence.cancel()
+        self._retires.pop(handler, None)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = self._open.get(request.protocol)
-        if connection is not None and connection.silence is not None:
-            connection.silence.cancel()
-            connection.silence = None
         self._requests += 1
         self.idle.clear()
         try:
@@ -282,7 +263,7 @@ class _Connections(web.Server):
             self._requests -= 1
             if not self._requests:
                 self.idle.set()
-        if self.draining or connection is None or self._loop.time() > connection.retires:
+        if self.draining or self._loop.time() > self._retires.get(request.protocol, 0.0):
             response.force_close()
         return response
 
