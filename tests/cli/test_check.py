@@ -47,7 +47,7 @@ def test_text_shows_the_place_the_line_and_the_way_out(web: Path) -> None:
     ran = batten("check", "web.yaml", cwd=web)
     assert f"web.yaml:14:13: {TEXT}" in ran.out
     assert ran.code == 1
-    assert "1 workloads in 1 files" in ran.err
+    assert "1 workload in 1 file" in ran.err
 
 
 def test_as_admitted_leaves_only_what_no_change_takes_away(web: Path) -> None:

@@ -28,7 +28,8 @@ class Source:
     @property
     def shown(self) -> str:
         """The path as it can be printed, whatever bytes its name is made of."""
-        return os.fsencode(self.path).decode(errors="backslashreplace")
+        text = os.fsencode(self.path).decode(errors="backslashreplace")
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Unusable(Exception):

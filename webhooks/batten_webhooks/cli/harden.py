@@ -100,7 +100,7 @@ def _put(source: Source, before: bytes, after: bytes, options: Namespace, separa
 
 def _diff(source: Source, before: bytes, after: bytes) -> str:
     """A unified diff that `patch -p1` takes."""
-    name = "stdin" if source.path == STDIN else source.shown
+    name = "stdin" if source.path == STDIN else source.shown.lstrip("/")
     old, new = (data.decode(errors="replace").splitlines(keepends=True) for data in (before, after))
     lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
     return "".join(

@@ -78,15 +78,19 @@ def printable(text: str) -> str:
 
 def _summary(result: Result) -> str:
     counts = [
-        f"{result.count('error')} errors",
-        f"{result.count('warning')} warnings",
-        f"{result.workloads} workloads in {result.files} files",
+        _counted(result.count("error"), "error"),
+        _counted(result.count("warning"), "warning"),
+        f"{_counted(result.workloads, 'workload')} in {_counted(result.files, 'file')}",
     ]
     if result.unusable:
-        counts.append(f"{len(result.unusable)} files unusable")
+        counts.append(f"{_counted(len(result.unusable), 'file')} unusable")
     if result.skipped:
         counts.append(f"{len(result.skipped)} skipped")
     return ", ".join(counts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _wants_color(choice: str) -> bool:
