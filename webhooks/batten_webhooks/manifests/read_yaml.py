@@ -131,7 +131,7 @@ class _Reader:
         while type(event := self._next()) is not yaml.SequenceEndEvent:
             sequence.items.append(self._node(event, depth + 1))
         last = sequence.items[-1].end if sequence.items else sequence.start
-        sequence.end = event.end_mark.index if sequence.flow else last
+        sequence.end = _offset(event.end_mark, last) if sequence.flow else last
         return sequence
 
     def _mapping(self, mapping: Mapping, depth: int) -> Mapping:
@@ -146,7 +146,7 @@ class _Reader:
             add_entry(self._text, mapping, seen, key, value)
             last = value.end
         braces = mapping.flow and self._content.startswith("{", mapping.start)
-        mapping.end = event.end_mark.index if braces else last
+        mapping.end = _offset(event.end_mark, last) if braces else last
         return mapping
 
     def _after_key(self, key: Node) -> int:
