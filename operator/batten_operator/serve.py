@@ -109,8 +109,10 @@ async def _keeping(
 @asynccontextmanager
 async def _running(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[asyncio.Task[NoReturn]]:
     task = asyncio.create_task(work)
-    yield task
-    task.cancel()
+    try:
+        yield task
+    finally:
+        task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 

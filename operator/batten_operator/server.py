@@ -4,8 +4,7 @@
 HTTP error, so that the webhook's failurePolicy decides: never `allowed` by accident. See
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/.
 
-aiohttp's low-level server is used, without its router and middlewares: they would cost a fifth of
-what a review does.
+aiohttp's low-level server is used, without the router and middlewares that each review would pay.
 """
 
 from __future__ import annotations
