@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from batten_command import batten
 from batten_corpus import CORPUS, needs_corpus
 
 from batten_webhooks.engine import evaluate
@@ -29,3 +30,16 @@ def test_fixture(row: dict[str, Any]) -> None:
     assert workload is not None
     violations = evaluate(workload, PRESETS[row["level"]]).violations
     assert bool(violations) == (row["expect"] == "fail"), [v.finding for v in violations]
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+def test_the_command_agrees_with_every_fixture(level: str) -> None:
+    """One process for all files: those with an error are those that the standard refuses."""
+    needs_corpus()
+    rows = [row for row in ROWS if row["level"] == level]
+    files = [str(CORPUS / "pss" / row["file"]) for row in rows]
+    ran = batten("check", f"--policy={level}", "--format=json", *files)
+    refused = {problem["file"] for problem in json.loads(ran.out)["problems"]}
+    expected = {file for file, row in zip(files, rows, strict=True) if row["expect"] == "fail"}
+    assert refused == expected
+    assert ran.code == 1
