@@ -8,13 +8,24 @@ change nothing. `BATTEN_UPDATE_GOLDENS=1` writes the mutated files anew: read th
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from batten_fixtures import Fixture, judge, places, policy_of, read_fixture, review
+from batten_fixtures import (
+    Fixture,
+    check_file,
+    judge,
+    places,
+    policy_of,
+    read_fixture,
+    review,
+    write_policy,
+)
 
+from batten_webhooks.cli.__main__ import main
 from batten_webhooks.rules import BY_NAME, RULES
 from batten_webhooks.rules.rule import Rule
 
@@ -112,6 +123,25 @@ def test_mutated(rule: Rule, path: Path) -> None:
         if document["kind"] == "Pod":
             assert review("mutate", document, policy, fixture).result == result
         assert _mutated(result, rule, fixture) == result
+
+
+@pytest.mark.parametrize(("rule", "path"), [*_files("pass"), *_files("fail")])
+def test_files(
+    rule: Rule, path: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """`batten check` and `batten harden` say and make the same of the file."""
+    fixture = read_fixture(path)
+    if fixture.ephemeral or fixture.facts.users:
+        return  # a file tells of neither
+    policy = write_policy(tmp_path, rule, fixture)
+    assert Counter(check_file(fixture, policy)) == Counter(fixture.violates)
+    code = main(["harden", "--policy", str(policy), str(path)])
+    printed = capsysbinary.readouterr().out
+    expected = [_mutated(document, rule, fixture) for document in fixture.documents()]
+    assert list(yaml.safe_load_all(printed)) == expected
+    assert code == bool([place for result in expected for place in _left(result, rule, fixture)])
+    if expected == fixture.documents():
+        assert printed == path.read_bytes()
 
 
 def _mutated(document: Any, rule: Rule, fixture: Fixture) -> Any:

@@ -18,11 +18,15 @@ from typing import Any
 import jsonpatch
 import msgspec
 import yaml
+from pydantic.alias_generators import to_camel
 
+from batten_webhooks.cli import check
+from batten_webhooks.cli.__main__ import parser
 from batten_webhooks.engine import evaluate
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.review import Webhook, respond
+from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import VERSIONS, Facts, Rule, Version
 from batten_webhooks.verdict import Verdict, Violation, field_path
 from batten_webhooks.workload import (
@@ -163,3 +167,38 @@ def review(webhook: Webhook, document: Any, policy: Policy, fixture: Fixture) ->
         result = jsonpatch.apply_patch(document, json.loads(base64.b64decode(response["patch"])))
     causes = response.get("status", {}).get("details", {}).get("causes", [])
     return Reviewed(response["allowed"], [cause["field"] for cause in causes], result)
+
+
+# --- through files ------------------------------------------------------------------------------
+
+
+def write_policy(folder: Path, rule: Rule, fixture: Fixture) -> Path:
+    """The file of a HardeningPolicy of this rule alone."""
+    rules: dict[str, dict[str, Any]] = {}
+    for other in RULES:
+        rules[other.name] = {"validationActions": []}
+        if other.mutates:
+            rules[other.name]["mutation"] = "Disabled"
+    rules[rule.name] = {"validationActions": ["Deny"]}
+    if rule.mutates:
+        rules[rule.name]["mutation"] = "Enabled"
+    for name, value in fixture.parameters.items():
+        rules[rule.name][to_camel(name)] = value
+    major, minor = fixture.version
+    policy = {
+        "apiVersion": "batten.dev/v1alpha1",
+        "kind": "HardeningPolicy",
+        "metadata": {"name": "alone"},
+        "spec": {"podSecurityVersion": f"v{major}.{minor}", "rules": rules},
+    }
+    path = folder / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    return path
+
+
+def check_file(fixture: Fixture, policy: Path) -> list[str]:
+    """The field paths that `batten check` objects to."""
+    options = parser().parse_args(["check", "--policy", str(policy), str(fixture.path)])
+    result = check.judge(options)
+    assert result.unusable == []
+    return [problem.field for problem in result.problems]
