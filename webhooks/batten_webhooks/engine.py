@@ -15,11 +15,14 @@ NO_FACTS = Facts()
 WINDOWS_REMEDY = "set spec.os.name to windows: the nodeSelector lets the Pod run on Windows only"
 
 
-def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Verdict:
+def evaluate(
+    workload: Workload, policy: Policy, facts: Facts = NO_FACTS, *, judge: bool = True
+) -> Verdict:
     """The changes that would make the workload safe, and what is wrong with it as it stands.
 
     A violation that the changes take away is marked `fixed`: what is left of them is what the Pod
-    would still break once it is mutated.
+    would still break once it is mutated. Without `judge` only the changes are asked for: no
+    violation is told, and rules that change nothing are not run.
     """
     context = Context(facts=facts, version=policy.version)
     mutable = not workload.windows_by_selector
@@ -29,6 +32,8 @@ def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Ver
     unknowns: list[Unknown] = []
     for setting in policy.settings:
         rule, mutation = setting.rule, setting.mutation
+        if not judge and mutation == "Disabled":
+            continue
         for found in rule.check(workload, setting.parameters, context):
             if isinstance(found, Unknown):
                 if mutation != "Disabled" and mutable:
@@ -41,7 +46,7 @@ def evaluate(workload: Workload, policy: Policy, facts: Facts = NO_FACTS) -> Ver
                 into = changes if mutation == "Enabled" else proposed
                 for change in finding.changes:
                     into.append(AppliedChange(rule.name, finding.detail, change))
-            if setting.actions:
+            if judge and setting.actions:
                 fixed = bool(finding.changes) and mutation == "Enabled"
                 violations.append(Violation(rule.name, finding, setting.actions, fixed))
     return Verdict(_once(changes), _once(proposed), tuple(violations), tuple(unknowns))

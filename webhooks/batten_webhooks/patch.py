@@ -23,7 +23,8 @@ def operations(workload: Workload, changes: Iterable[Change], root: str = "") ->
     A missing parent is made by one `add` that holds everything to go below it, since the API
     server refuses the user's request when a patch does not apply, whatever the failurePolicy.
     """
-    there: dict[str, Any] = {"": workload.template}
+    there: dict[str, Any] = {"": workload.template, "/spec": workload.template.spec}
+    there |= {site.pointer: site.container for site in workload.sites}
     made: dict[str, Any] = {}
     result: list[Operation] = []
     base = root + workload.prefix
@@ -50,11 +51,12 @@ def operations(workload: Workload, changes: Iterable[Change], root: str = "") ->
 
 def _at(there: dict[str, Any], pointer: str) -> Any:
     """What the Pod has at a pointer, None for nothing; `there` remembers the answers."""
-    if pointer not in there:
-        parent, _, key = pointer.rpartition("/")
-        above = _at(there, parent)
-        there[pointer] = None if above is None else _child(above, key)
-    return there[pointer]
+    if pointer in there:
+        return there[pointer]
+    parent, _, key = pointer.rpartition("/")
+    above = _at(there, parent)
+    found = there[pointer] = None if above is None else _child(above, key)
+    return found
 
 
 def _child(node: Any, token: str) -> Any:

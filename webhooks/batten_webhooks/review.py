@@ -138,7 +138,7 @@ def _mutate(request: Request, policy: Policy, facts: Facts) -> Answer:
     workload = _mutable(request)
     if workload is None:
         return _allow(request)
-    verdict = evaluate(workload, policy, facts)
+    verdict = evaluate(workload, policy, facts, judge=False)
     annotations = _change_annotations(policy, verdict)
     response: dict[str, Any] = {"uid": request.uid, "allowed": True}
     if verdict.unknowns:

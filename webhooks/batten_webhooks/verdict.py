@@ -91,6 +91,9 @@ def field_path(pointer: str) -> str:
     """
     path = ""
     for token in pointer.split("/")[1:]:
+        if token.isalpha():
+            path += f".{token}" if path else token
+            continue
         key = pointer_key(token)
         if key.isdecimal() or not key.replace("-", "").isalnum():
             path += f"[{key}]"

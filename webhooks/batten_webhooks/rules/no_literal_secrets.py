@@ -39,7 +39,7 @@ from collections.abc import Iterator
 
 from batten_webhooks.rules.rule import WARN, Context, NoParameters, Rule, shown
 from batten_webhooks.verdict import Finding
-from batten_webhooks.workload import EnvVar, Workload
+from batten_webhooks.workload import Workload
 
 _SECRET = re.compile(
     r"(?:^|[_.-])(?:PASS(?:WORD|WD|PHRASE)?|PWD|TOKEN|CREDENTIALS?"
@@ -49,6 +49,8 @@ _SECRET = re.compile(
     r"|^SECRET$|(?:PASSWORD|PASSWD|APIKEY|SECRETKEY)$",
     re.IGNORECASE,
 )
+# Found in every name that the expression above finds, and ten times as fast.
+_HINT = re.compile(r"PASS|PWD|TOKEN|CREDENTIAL|KEY|SECRET")
 # No secret: nothing, a word for yes or no, a number, a path, a reference to another variable.
 _HARMLESS = re.compile(
     r"\s*|true|false|yes|no|on|off|none|null|\d{1,6}|\.?/\S*|\$\(\S+\)", re.IGNORECASE
@@ -58,7 +60,7 @@ _HARMLESS = re.compile(
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
     for site in pod.sites:
         for index, variable in enumerate(site.container.env or ()):
-            if variable.value is not None and _is_secret(variable):
+            if variable.value and _is_secret(variable.name, variable.value):
                 yield Finding(
                     path=f"{site.pointer}/env/{index}/value",
                     container=site.name,
@@ -67,8 +69,10 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                 )
 
 
-def _is_secret(variable: EnvVar) -> bool:
-    return bool(_SECRET.search(variable.name)) and not _HARMLESS.fullmatch(variable.value or "")
+def _is_secret(name: str, value: str) -> bool:
+    return bool(
+        _HINT.search(name.upper()) and _SECRET.search(name) and not _HARMLESS.fullmatch(value)
+    )
 
 
 RULE = Rule(name="no-literal-secrets", level="advice", doc=__doc__, check=check, actions=WARN)
