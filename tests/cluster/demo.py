@@ -31,8 +31,11 @@ def main() -> int:
             run = current.installation.kubectl
             restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
             name = f"demo-{int(time.time())}"
-            with new_namespace(run, name, restricted) as namespace:
-                _tour(namespace)
+            with (
+                new_namespace(run, name) as namespace,
+                new_namespace(run, f"{name}-restricted", restricted) as strict,
+            ):
+                _tour(namespace, strict)
     except (ClusterError, ToolError) as error:
         say(str(error))
         return 1
@@ -58,17 +61,19 @@ def _session() -> Iterator[Session]:
             own.stop()
 
 
-def _tour(namespace: Namespace) -> None:
+def _tour(namespace: Namespace, strict: Namespace) -> None:
     _title("A Deployment as most people write it")
     _show("cat web.yaml", (FILES / "web.yaml").read_text())
     _kubectl(namespace, "apply", "-f", "web.yaml")
-    _title(
-        "Its Pods come out hardened, in a namespace where Pod Security enforces `restricted`.\n"
-        "What changed, against the template in the Deployment:"
-    )
+    _title("Its Pods come out hardened; this is what changed, against the Deployment's template")
     pod = namespace.pods(2, "app=web")[0]
     template = namespace.get("deployment", "web")["spec"]["template"]["spec"]
     print(_difference(template, pod["spec"]))
+
+    _title("Kubernetes' own Pod Security admission takes such Pods where it enforces `restricted`")
+    strict.apply(namespace.get("deployment", "web") | {"metadata": {"name": "web"}}).require()
+    count = len(strict.pods(2, "app=web"))
+    print(f"{count} Pods of the same Deployment in a namespace with enforce=restricted")
 
     _title("One that says the opposite is refused, at apply, with the way out")
     _kubectl(namespace, "apply", "-f", "legacy.yaml")
@@ -79,6 +84,7 @@ def _tour(namespace: Namespace) -> None:
         "debug",
         pod["metadata"]["name"],
         "--image=busybox:1.36",
+        "--container=shell",
         "--profile=sysadmin",
         "--attach=false",
     )
