@@ -12,7 +12,11 @@ from batten_command import batten
 from batten_corpus import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+README = ROOT / "README.md"
+DEMO = ROOT / "tests" / "cluster" / "demo"
+LEGACY = ROOT / "tests" / "e2e" / "messages" / "legacy"
+FLAGS = re.MULTILINE | re.DOTALL
+BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", FLAGS)
 # What other tests run: every target of the Makefile, the chart's installation, pip.
 ELSEWHERE = ("make ", "helm install ", "pip install ", "kubectl ", "cat ", "source ")
 WEB = (
@@ -49,6 +53,21 @@ def test_command(command: str, tmp_path: Path) -> None:
         (tmp_path / name).write_text(WEB)
     ran = batten(*command.split()[1:], cwd=tmp_path)
     assert ran.code in (0, 1), ran.err
+
+
+def test_the_readme_shows_real_output() -> None:
+    """Of `batten` as it is run here; of `kubectl` as the end-to-end tests see it."""
+    shown = dict(
+        block.removeprefix("$ ").split("\n", 1)
+        for block in re.findall(r"^```console\n(.*?)^```", README.read_text(), FLAGS)
+    )
+    assert set(shown) == {"kubectl apply -f legacy.yaml", "batten harden --diff misplaced.yaml"}
+    ran = batten("harden", "--diff", "misplaced.yaml", cwd=DEMO)
+    assert shown["batten harden --diff misplaced.yaml"] == ran.out
+    assert (DEMO / "legacy.yaml").read_text() == (LEGACY / "object.yaml").read_text()
+    golden = (LEGACY / "expected.txt").read_text().replace("object.yaml", "legacy.yaml")
+    lines = [line for line in golden.splitlines() if not line.startswith(("$", "Warning", "exit"))]
+    assert shown["kubectl apply -f legacy.yaml"].splitlines() == lines
 
 
 def test_links_between_pages() -> None:
