@@ -1,5 +1,7 @@
 """Keeps the certificate and the API servers' trust in it: the Secret, and both `caBundle`s.
 
+It also makes our Namespace the owner of both configurations, whose uid the chart cannot know.
+
 Any number of replicas may run this at once: each write names the version that it replaces, and
 whoever comes second reads again. It belongs to no server: serving goes on with what was loaded
 last, whatever happens here.
@@ -61,6 +63,7 @@ class SecretKeeper:
         }
         self._configurations = [f"{path}/{name}" for path, name in named.items() if name]
         self._absent: set[str] = set()
+        self._owner: Object | None = None
         self._woken = asyncio.Event()
         self._store: Store | None = None
         self._everywhere = b""  # the bundle that all configurations hold …
@@ -170,6 +173,19 @@ class SecretKeeper:
 
     # --- the configurations ---------------------------------------------------------------------
 
+    async def _namespace(self) -> Object | None:
+        """Our Namespace as an owner: the configurations go with it, and block nothing then."""
+        if self._owner is None:
+            try:
+                found = await self._read(f"/api/v1/namespaces/{self._settings.namespace}")
+            except ApiError as error:
+                logger.warning("the configurations get no owner: %s", error)
+                return None
+            if found is not None:
+                name, uid = found["metadata"]["name"], found["metadata"]["uid"]
+                self._owner = {"apiVersion": "v1", "kind": "Namespace", "name": name, "uid": uid}
+        return self._owner
+
     async def _keep_trust(self, bundle: bytes) -> None:
         """Put the bundle wherever it is not; all places are tried before an error is raised."""
         errors = []
@@ -177,7 +193,7 @@ class SecretKeeper:
         self._everywhere = b""
         for path in self._configurations:
             try:
-                unchanged &= not await self._put_bundle(path, b64encode(bundle).decode())
+                unchanged &= not await self._keep_configuration(path, b64encode(bundle).decode())
             except ApiError as error:
                 errors.append(error)
         if errors:
@@ -186,8 +202,8 @@ class SecretKeeper:
         if not unchanged:
             self._since = time.monotonic()
 
-    async def _put_bundle(self, path: str, bundle: str) -> bool:
-        """Whether it had to be written. A configuration that is not there trusts nobody."""
+    async def _keep_configuration(self, path: str, bundle: str) -> bool:
+        """Whether its trust had to be written. A configuration that is not there trusts nobody."""
         configuration = await self._read(path)
         if configuration is None:
             if path not in self._absent:
@@ -200,12 +216,18 @@ class SecretKeeper:
             for webhook in configuration.get("webhooks") or ()
             if webhook["clientConfig"].get("caBundle") != bundle
         ]
-        if not wrong:
+        owner = await self._namespace()
+        owners = configuration["metadata"].get("ownerReferences") or ()
+        owned = owner is None or any(each["uid"] == owner["uid"] for each in owners)
+        if owned and not wrong:
             return False
         webhooks = [{"name": name, "clientConfig": {"caBundle": bundle}} for name in wrong]
-        await self._cluster.patch(path, {"webhooks": webhooks})
-        logger.info("caBundle written", extra=fields(configuration=path, webhooks=wrong))
-        return True
+        patch: Object = {"webhooks": webhooks} if wrong else {}
+        if not owned:
+            patch["metadata"] = {"ownerReferences": [owner]}
+        await self._cluster.patch(path, patch)
+        logger.info("configuration written", extra=fields(configuration=path, webhooks=wrong))
+        return bool(wrong)
 
     def _has_propagated(self, bundle: bytes) -> bool:
         waited = time.monotonic() - self._since

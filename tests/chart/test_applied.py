@@ -213,6 +213,7 @@ MUTATING = "mutatingwebhookconfigurations"
 RIGHTS = [
     *((verb, SECRET, "-n", NAMESPACE) for verb in ("get", "list", "watch", "update")),
     ("create", "secrets", "-n", NAMESPACE),
+    ("get", f"namespaces/{NAMESPACE}", "-n", NAMESPACE),
     *((verb, f"{VALIDATING}/batten") for verb in ("get", "list", "watch", "patch")),
     *((verb, f"{MUTATING}/batten") for verb in ("get", "list", "watch", "patch")),
 ]
@@ -222,6 +223,7 @@ NO_RIGHTS = [
     ("delete", SECRET, "-n", NAMESPACE),
     ("get", SECRET, "-n", "default"),
     ("create", "secrets", "-n", "default"),
+    ("get", "namespaces/default", "-n", "default"),
     ("patch", f"{VALIDATING}/other"),
     ("list", VALIDATING),
     ("create", VALIDATING),
