@@ -4,10 +4,13 @@ Every line that need not change stays, byte for byte. Comments:
 
 - A comment on a line stays with that line; it goes only when the line's own entry is removed.
 - Comment lines directly below a collection's last line (no blank line between) belong to the
-  collection if indented at least as far as its entries: a new last entry stands after them.
+  collection if indented at least as far as its entries: a new last entry stands after them. Below
+  a list whose dashes stand at its key's column, they must be deeper: at the column itself they
+  belong to the next key.
 - Between list items, comment lines at the dash's column belong to the item below, deeper ones to
   the item above.
-- Comment lines above a removed entry stay: a human wrote them, and may mean what follows.
+- Comment lines above a removed entry stay: a human wrote them, and may mean what follows. Those
+  inside a collection that becomes empty, or is replaced as a whole, go with it.
 
 Aliases: an anchored node is edited as its own place asks; an alias elsewhere that then no longer
 gives what its place asks is replaced by a copy. Merged keys are overridden beside the merge; only
@@ -125,13 +128,16 @@ class _Editor:
         self._text = text
         self._content = text.content
         self._style = style
-        self._stripped: set[int] = set()
         self._anchored: dict[int, Any] = {}  # what anchored nodes, by id, will read as
-        self._shared = any(
-            isinstance(node, Alias)
-            or (isinstance(node, Mapping) and any(entry.name is None for entry in node.entries))
-            for node in walk(root)
-        )
+        self._shared = False  # whether a change in one place may change what another reads as
+        self._block_scalar_ends: set[int] = set()
+        for node in walk(root):
+            if isinstance(node, Scalar) and node.style in ("|", ">"):
+                self._block_scalar_ends.add(node.end)
+            elif isinstance(node, Mapping):
+                self._shared |= any(entry.name is None for entry in node.entries)
+            else:
+                self._shared |= isinstance(node, Alias)
 
     def _splice(self, start: int, end: int, text: str) -> None:
         if start < end or text:
@@ -191,7 +197,7 @@ class _Editor:
         elif mapping.flow:
             self._edit_flow(mapping, parts, {_last_kept(parts): added}, quoted=quoted)
         else:
-            self._edit_block(entries[-1].value, parts, {_last_kept(parts): added})
+            self._edit_block(entries[-1].value, parts, {_last_kept(parts): added}, outer=-1)
 
     def _value(self, mapping: Mapping, entry: Entry, old: Any, new: Any, quoted: bool) -> None:
         colon = self._text.skip_trivia(entry.key.end)
@@ -211,12 +217,11 @@ class _Editor:
         given: dict[str, Any] = {}
         for entry in mapping.entries:
             for source in merged(entry.value) if entry.name is None else ():
-                if source.anchor is None:
-                    given.update(self._read(source))
-                elif id(source) in self._anchored:
-                    given.update(self._anchored[id(source)])
-                else:
+                anchored = source.anchor is not None
+                value = self._anchored.get(id(source)) if anchored else self._read(source)
+                if not isinstance(value, dict):
                     return None
+                given.update(value)
         if all(key in new and (key not in shadowed or same(given[key], new[key])) for key in given):
             return given
         return None
@@ -256,7 +261,8 @@ class _Editor:
         elif sequence.flow:
             self._edit_flow(sequence, parts, added, quoted=quoted)
         else:
-            self._edit_block(items[-1], parts, added)
+            outer = -1 if place.item or place.root else place.column
+            self._edit_block(items[-1], parts, added, outer=outer)
 
     def _starts(self, node: Node, values: list[Node]) -> list[int]:
         """Where each entry begins, with its key, `?` or dash."""
@@ -272,7 +278,10 @@ class _Editor:
 
     # Block collections
 
-    def _edit_block(self, last: Node, parts: list[_Part], added: dict[int, list[_New]]) -> None:
+    def _edit_block(
+        self, last: Node, parts: list[_Part], added: dict[int, list[_New]], outer: int
+    ) -> None:
+        """Edit a block collection whose last value is `last`, inside one at column `outer`."""
         column = self._text.column(parts[0].start)
         indent = " " * column
         for index, entries in added.items():
@@ -280,15 +289,20 @@ class _Editor:
             if index == _FIRST:
                 self._insert_first(parts[0].start, column, lines)
             else:
-                at = self._end_of_part(parts[index].end, column, index == len(parts) - 1)
+                at = self._end_of_part(
+                    parts[index].end,
+                    column if index == len(parts) - 1 and column > outer else column + 1,
+                )
                 self._insert_lines(at, lines, last)
         first = next(index for index, part in enumerate(parts) if part.keep)
         if first and self._moves_up(parts[:first], parts[first]):
             self._splice(parts[0].start, parts[first].start, "")
             parts = parts[first:]
+        top = self._text.line_start(parts[0].start) == 0
         for part in parts:
+            top = top and not part.keep
             if not part.keep:
-                self._remove_lines(part)
+                self._remove_lines(part, top)
 
     def _moves_up(self, removed: list[_Part], heir: _Part) -> bool:
         """Whether the entry takes the place of removed ones behind an outer dash."""
@@ -303,14 +317,13 @@ class _Editor:
         blanks = len(first) - len(first.lstrip(" "))
         return block_item(new.value, self._style, gap=max(blanks, 1))
 
-    def _end_of_part(self, end: int, column: int, last: bool) -> int:
-        """The end of the line, or of the comment lines below it that belong to the part."""
+    def _end_of_part(self, end: int, column: int) -> int:
+        """The end of the line, or of the comment lines below it from `column` on."""
         at = self._text.line_end(end)
         while at < len(self._content):
             start = self._text.next_line(at)
             line = self._text.after(start)
-            deep = len(line) - len(line.lstrip(" \t")) - column
-            if not _COMMENT_LINE.match(line) or deep < 0 or (deep == 0 and not last):
+            if not _COMMENT_LINE.match(line) or len(line) - len(line.lstrip(" \t")) < column:
                 break
             at = self._text.line_end(start)
         return at
@@ -330,8 +343,8 @@ class _Editor:
             last = last.entries[-1].value if isinstance(last, Mapping) else last.items[-1]
         header = _BLOCK_HEADER.match(self._content, last.start)
         ends = isinstance(last, Scalar) and last.end == len(self._content)
-        if ends and header and header.end() not in self._stripped:
-            self._stripped.add(header.end())
+        stays = all(change.end <= last.start for change in self.splices if change.start < last.end)
+        if ends and stays and header:
             self._splice(header.start(), header.end(), "".join(header.groups()) + "-")
 
     def _insert_first(self, start: int, column: int, lines: list[str]) -> None:
@@ -351,15 +364,19 @@ class _Editor:
         else:
             self._splice(0, 0, "".join(line + line_break for line in lines))
 
-    def _remove_lines(self, part: _Part) -> None:
+    def _remove_lines(self, part: _Part, top: bool) -> None:
+        """Remove the part's lines with the break before them, at the file's `top` after them."""
         start, end = self._text.line_start(part.start), self._text.line_end(part.end)
         before = self._text.before(part.start).rstrip()
+        above = self._text.break_before(start)
         if before:  # an outer dash stays
             self._splice(start + len(before), end, "")
-        elif start:
-            self._splice(self._text.break_before(start), end, "")
+        elif top:
+            self._splice(start, self._text.next_line(end), "")
+        elif end == len(self._content) and above in self._block_scalar_ends:
+            self._splice(start, end, "")  # that break is the scalar's
         else:
-            self._splice(0, self._text.next_line(end), "")
+            self._splice(above, end, "")
 
     # Flow collections
 
