@@ -13,6 +13,8 @@ MOST_VIOLATIONS = 50
 # (https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/).
 WARNING_LENGTH = 256
 WARNINGS_LENGTH = 4096
+# Names have at most 253 characters, keys of annotations 317.
+LONGEST_NAME = 500
 
 
 def denial(workload: Workload, violations: Sequence[Violation], policy: str) -> str:
@@ -34,16 +36,24 @@ def denial(workload: Workload, violations: Sequence[Violation], policy: str) -> 
 
 
 def title(workload: Workload) -> str:
-    return f'{workload.kind} "{workload.name}"'
+    return f'{workload.kind} "{printable(workload.name)}"'
 
 
 def subject(container: str) -> str:
-    return f'container "{container}": ' if container else ""
+    return f'container "{printable(container)}": ' if container else ""
 
 
 def place(workload: Workload, pointer: str) -> str:
     """A field path in the object that the user applied, from a pointer within its Pod."""
-    return field_path(workload.prefix + pointer)
+    return printable(field_path(workload.prefix + pointer))
+
+
+def printable(text: str) -> str:
+    """A name or a path, cut where no true one ends, and escaped where it would forge lines, colour
+    a terminal or be refused by an API server: warnings are HTTP headers."""
+    if len(text) > LONGEST_NAME:
+        text = text[:LONGEST_NAME] + "…"
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def violation_warning(workload: Workload, violation: Violation) -> str:

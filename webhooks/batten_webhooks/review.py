@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-con
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -36,6 +36,9 @@ Webhook = Literal["mutate", "validate"]
 API_VERSION = "admission.k8s.io/v1"
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 NODES_GROUP = "system:nodes"
+# No more causes, and no more rows of an audit annotation, are told: a review of some megabytes
+# could ask for an answer of many more.
+MOST_TOLD = 500
 
 
 class BadReview(Exception):
@@ -182,11 +185,11 @@ def _change_annotations(policy: Policy, verdict: Verdict) -> dict[str, str]:
     return annotations
 
 
-def _changes_text(changes: Iterable[AppliedChange]) -> str:
+def _changes_text(changes: tuple[AppliedChange, ...]) -> str:
     return msgspec.json.encode(
         [
             {"rule": applied.rule, "op": applied.change.op, "path": applied.change.path}
-            for applied in changes
+            for applied in changes[:MOST_TOLD]
         ]
     ).decode()
 
@@ -200,7 +203,8 @@ def _validate(
     if request.operation == "DELETE":
         return _allow(request)
     if request.operation not in {"CREATE", "UPDATE"}:
-        raise BadReview(400, f"request.operation: {request.operation} is not ours to judge")
+        operation = messages.printable(request.operation)
+        raise BadReview(400, f"request.operation: {operation} is not ours to judge")
     if not request.kind.group and request.kind.kind == "Pod":
         return _verdict_on(request, policy, _judge_pod(request, policy, facts))
     return _verdict_on(request, policy, _judge_template(request, policy, facts, paths))
@@ -231,7 +235,8 @@ def _judge_template(
     """A template as the Pods it would become; None where its owner was judged already."""
     kind = Kind(request.kind.group, request.kind.kind)
     if kind not in paths:
-        raise BadReview(400, f"request.kind: {kind.kind} holds no Pod template that is known")
+        name = messages.printable(kind.kind)
+        raise BadReview(400, f"request.kind: {name} holds no Pod template that is known")
     value = _object(request.object, "object")
     workload = read_object(value, paths)
     if workload is None:
@@ -288,7 +293,7 @@ def _status(
             "message": f"{violation.rule}: {violation.finding.detail}",
             "field": messages.place(workload, violation.finding.path),
         }
-        for violation in denied
+        for violation in denied[:MOST_TOLD]
     ]
     return {
         "status": "Failure",
@@ -296,7 +301,7 @@ def _status(
         "reason": "Forbidden",
         "message": messages.denial(workload, denied, policy.title),
         "details": {
-            "name": workload.name,
+            "name": messages.printable(workload.name),
             "group": request.kind.group,
             "kind": request.kind.kind,
             "causes": causes,
@@ -312,12 +317,12 @@ def _violation_annotations(
         rows = [
             {
                 "rule": violation.rule,
-                "container": violation.finding.container,
-                "path": violation.finding.path,
+                "container": messages.printable(violation.finding.container),
+                "path": messages.printable(violation.finding.path),
                 "detail": violation.finding.detail,
                 "actions": sorted(violation.actions),
             }
-            for violation in violations
+            for violation in violations[:MOST_TOLD]
         ]
         annotations["violations"] = msgspec.json.encode(rows).decode()
     if unknowns:
@@ -327,13 +332,16 @@ def _violation_annotations(
     return annotations
 
 
-def _unknowns_text(unknowns: Iterable[Unknown]) -> str:
-    return msgspec.json.encode(
-        [
-            {"rule": unknown.rule, "container": unknown.container, "detail": unknown.detail}
-            for unknown in unknowns
-        ]
-    ).decode()
+def _unknowns_text(unknowns: tuple[Unknown, ...]) -> str:
+    rows = [
+        {
+            "rule": unknown.rule,
+            "container": messages.printable(unknown.container),
+            "detail": unknown.detail,
+        }
+        for unknown in unknowns[:MOST_TOLD]
+    ]
+    return msgspec.json.encode(rows).decode()
 
 
 # --- shared -------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ Level = Literal["baseline", "restricted", "hardened", "advice"]
 Version = tuple[int, int]
 VERSIONS: tuple[Version, ...] = ((1, 33), (1, 34), (1, 35), (1, 36), (1, 37))
 
-# A user's text in a message is cut after this many characters.
 # Since then the standards ask less of Pods in a user namespace (`hostUsers: false`, KEP-127).
 USER_NAMESPACES_SINCE: Version = (1, 35)
 
+# A user's text in a message is cut after this many characters.
 SHOWN_LENGTH = 300
 
 DENY: frozenset[Action] = frozenset(("Deny",))
@@ -83,4 +83,5 @@ def shown(text: str) -> str:
     """A user's text for a message: plain text as it stands, any other quoted, escaped and cut."""
     if 0 < len(text) <= SHOWN_LENGTH and text.isprintable() and " " not in text:
         return text
-    return json.dumps(text[:SHOWN_LENGTH]) + ("…" if len(text) > SHOWN_LENGTH else "")
+    quoted = json.dumps(text[:SHOWN_LENGTH]).replace("\x7f", r"\u007f")
+    return quoted + ("…" if len(text) > SHOWN_LENGTH else "")

@@ -12,7 +12,8 @@ by commas. An entry is an absolute path for all of these containers, or `contain
 
     batten.dev/writable-paths: "/var/cache/nginx, /run, worker:/var/lib/worker"
 
-`/`, `/proc`, `/sys` and `/dev`, and paths with `..` or `:` in them, are violations.
+`/`, `/proc`, `/sys` and `/dev`, paths with `..` or `:` in them, and entries of more than 255
+characters are violations.
 
 The added volumes are appended to `cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes`, so
 that they do not keep the autoscaler from removing a node. An emptyDir hides what the image holds at
@@ -68,6 +69,7 @@ TMP = "/tmp"  # noqa: S108
 PATHS_ANNOTATION = "batten.dev/writable-paths"
 EVICT_ANNOTATION = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 MOST_ENTRIES = 32
+LONGEST_ENTRY = 255
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
 READ_ONLY_SOURCES = ("configMap", "secret", "projected", "downwardAPI", "image")
 LONGEST_NAME = 63
@@ -199,6 +201,8 @@ def _read(annotation: str, pod: Workload, entries: list[Entry]) -> Iterator[Find
 
 def _entry(text: str, containers: Iterable[str]) -> Entry:
     container, path = "", text
+    if len(text) > LONGEST_ENTRY:
+        raise BadEntry(f"is longer than {LONGEST_ENTRY} characters")
     if not text.startswith("/"):
         container, colon, path = text.partition(":")
         if colon and container not in containers:
@@ -285,7 +289,7 @@ def _volume_name(site: Site, path: str, taken: dict[str, int]) -> str:
 def _evict(pod: Workload, names: Sequence[str]) -> tuple[Change, ...]:
     path = f"/metadata/annotations/{pointer_token(EVICT_ANNOTATION)}"
     said = pod.annotations.get(EVICT_ANNOTATION)
-    known = (said or "").split(",")
+    known = set((said or "").split(","))
     new = ",".join(name for name in names if name not in known)
     if not new:
         return ()
