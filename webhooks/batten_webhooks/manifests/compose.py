@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from .nodes import Entry, Mapping, Node, Scalar, Sequence, merged, resolved
 from .scalars import json_value, key_text
+from .text import ManifestError, Position
 
 if TYPE_CHECKING:
-    from .text import ManifestError, Text
+    from .text import Text
 
 DEEPEST = 200  # levels; Python recurses over values, and no manifest comes near
 MOST_NODES = 1_000_000  # aliases expanded
@@ -20,8 +21,15 @@ _TEMPLATE = re.compile(
 )
 
 
+class LimitError(ManifestError):
+    """A document too deep or too large to handle, in whichever syntax."""
+
+    def __init__(self, place: Position, message: str) -> None:
+        super().__init__(place.line, place.column, message)
+
+
 class Limits:
-    """Raises ManifestError for documents too deep or too large to handle."""
+    """Raises LimitError."""
 
     def __init__(self, text: Text) -> None:
         self._text = text
@@ -31,10 +39,10 @@ class Limits:
         """Count one node, `depth` levels down."""
         self._count += 1
         if depth > DEEPEST:
-            raise self._text.error(offset, f"nested deeper than {DEEPEST} levels")
+            raise LimitError(self._text.position(offset), f"nested deeper than {DEEPEST} levels")
         if self._count > MOST_NODES:
-            raise self._text.error(
-                offset,
+            raise LimitError(
+                self._text.position(offset),
                 f"more than {MOST_NODES:,} values with all aliases expanded: split the file",
             )
 
@@ -88,8 +96,9 @@ def template_error(text: Text, offset: int) -> ManifestError:
 
 def find_template(text: Text, line: int) -> int:
     """Where Helm syntax stands: anywhere by its words, or any `{{` on the line; -1 if nowhere."""
-    if match := _TEMPLATE.search(text.content):
-        return match.start()
+    for match in _TEMPLATE.finditer(text.content):
+        if "#" not in text.before(match.start()):
+            return match.start()
     column = text.line(line).find("{{")
     return -1 if column < 0 else text.offset(line) + column
 

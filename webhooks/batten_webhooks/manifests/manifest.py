@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .compose import Limits, build
+from .compose import LimitError, Limits, build
 from .edit import EditError, Splice, spliced, splices
 from .nodes import Mapping, Node, Sequence, merged, resolved
 from .patch import PatchError, apply, parse_pointer, same
@@ -98,8 +98,8 @@ class Manifest:
             return cls(name, data, text, _read_yaml(text), json=False)
         try:
             roots = read_json(text)
-        except ManifestError:
-            if name.endswith(".json"):
+        except ManifestError as error:
+            if name.endswith(".json") or isinstance(error, LimitError):
                 raise
             return cls(name, data, text, _read_yaml(text), json=False)
         return cls(name, data, text, roots, json=True)

@@ -21,7 +21,7 @@ _UNREADABLE = re.compile(
 )  # YAML 1.1, section 4.1
 _PROPERTY = re.compile(r"&[0-9A-Za-z_-]+|!<[^>]*>|![^\s,\[\]{}]*")
 _HINTS = {
-    "\t": "a tab indents this line: YAML takes spaces only",
+    "\t": "a tab where YAML takes spaces only: replace it by spaces",
     "@": "a plain value cannot begin with `@`: quote it",
     "`": "a plain value cannot begin with a backquote: quote it",
     "%": "a plain value cannot begin with `%`: quote it",
