@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
+from typing import TextIO
 
 from batten_webhooks.cli import CannotRun
 
@@ -19,23 +21,66 @@ KINDS = "more kinds with a Pod template, as Widget.example.com=spec.template, se
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Never raises: what goes wrong is told in a line on stderr."""
-    options = parser().parse_args(arguments)
-    if "run" not in options:
-        parser().print_help()
-        return 0
+    _prepare_streams()
     try:
-        code = int(import_module(f"batten_webhooks.cli.{options.run}").run(options))
+        code = _run(arguments)
         sys.stdout.flush()
     except CannotRun as error:
         print(f"batten: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        _abandon(sys.stdout)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read us has gone; the interpreter must not complain of it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon(sys.stdout, sys.stderr)
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        _abandon(sys.stdout)
+        print(f"batten: cannot write: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        print(f"batten: internal error, please report it: {_defect(error)}", file=sys.stderr)
+        return 2
     return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as end:  # after --help and --version, and for wrong usage
+        return int(end.code or 0)
+    if "run" not in options:
+        parser().print_help()
+        return 0
+    return int(import_module(f"batten_webhooks.cli.{options.run}").run(options))
+
+
+def _defect(error: Exception) -> str:
+    """What happened, and in which line of ours."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f"{os.path.basename(code.co_filename)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {place}: {error}"
+
+
+def _prepare_streams() -> None:
+    """Any text can be printed, whatever the locale; a closed stream is an empty one."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - open until the process ends
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
+        setattr(sys, name, stream)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _abandon(*streams: TextIO) -> None:
+    """Nobody reads them any more; the interpreter must not complain of it at exit either."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

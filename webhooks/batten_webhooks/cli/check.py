@@ -39,5 +39,5 @@ def judge(options: Namespace) -> Result:
             violations = verdict.remaining() if options.as_admitted else verdict.violations
             result.problems += problems(source, each, violations)
     progress.end()
-    result.problems.sort(key=lambda problem: (problem.file, problem.line, problem.column))
+    result.problems.sort(key=lambda problem: problem.place)
     return result

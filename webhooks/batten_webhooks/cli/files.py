@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from batten_webhooks.manifests import Document, Manifest, ManifestError
 from batten_webhooks.manifests.text import LARGEST_FILE
@@ -62,31 +61,40 @@ def sources(paths: Sequence[str]) -> list[Source]:
             found.setdefault(STDIN, Source(STDIN, named=True))
         elif os.path.isdir(path):
             for inner in _walk(path):
-                found.setdefault(os.path.normpath(inner), Source(inner, named=False))
+                short = inner.removeprefix("./")
+                found.setdefault(short, Source(short, named=False))
         else:
-            found[os.path.normpath(path)] = Source(path, named=True)
+            found[path.removeprefix("./")] = Source(path, named=True)
     return list(found.values())
 
 
 def _walk(folder: str) -> Iterator[str]:
-    for place, folders, names in os.walk(folder):
+    """Links to folders are not followed; a folder that cannot be listed comes as a file."""
+    closed: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=lambda e: closed.append(e.filename)):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and name not in PASSED_OVER
         )
         for name in sorted(names):
-            if name.lower().endswith(SUFFIXES):
-                yield os.path.join(place, name)
+            path = os.path.join(place, name)
+            if name.lower().endswith(SUFFIXES) and os.path.isfile(path):
+                yield path
+    yield from closed
 
 
 def read(source: Source) -> bytes:
     """Raises Unusable. No more than a byte too many is read of a file that is too large."""
     try:
         if source.path == STDIN:
-            return sys.stdin.buffer.read(LARGEST_FILE + 1)
-        with Path(source.path).open("rb") as file:
-            return file.read(LARGEST_FILE + 1)
+            data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        else:
+            with open(source.path, "rb") as file:
+                data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise Unusable(source, (error.strerror or "cannot be read").lower()) from None
+    if len(data) > LARGEST_FILE:
+        raise Unusable(source, f"larger than {LARGEST_FILE >> 20} MiB, the most that is read")
+    return data
 
 
 def parse(source: Source, data: bytes) -> Manifest:
@@ -135,6 +143,10 @@ class Progress:
     def step(self, done: int) -> None:
         if self._shown and done % 10 == 0:
             print(f"\r{done} of {self._total} files", end="", file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        self.end()
+        print(line, file=sys.stderr)
 
     def end(self) -> None:
         if self._shown:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from codecs import BOM_UTF8
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.files import (
     STDIN,
     Progress,
@@ -28,37 +32,45 @@ from batten_webhooks.cli.formats.text import plain
 from batten_webhooks.cli.judge import Result, problems, read_kinds, read_policy
 from batten_webhooks.engine import evaluate
 from batten_webhooks.manifests import Manifest, ManifestError
+from batten_webhooks.manifests.text import Text
 from batten_webhooks.patch import Operation, operations
 from batten_webhooks.policy import Policy
 
 
 def run(options: Namespace) -> int:
     policy, kinds = read_policy(options.policy), read_kinds(options.kinds)
-    result = Result()
     files = sources(options.paths)
+    if options.write and any(source.path == STDIN for source in files):
+        raise CannotRun("--write edits files: standard input is none")
     progress = Progress(len(files) if options.write else 0)
-    printed = False
+    put = _writer(options, progress, several=len(files) > 1)
+    result = Result()
     for number, source in enumerate(files):
         progress.step(number)
         try:
             before = read(source)
             manifest = parse(source, before)
             found = subjects(source, manifest, kinds)
-            after = _hardened(source, manifest, found, policy, result)
-            _put(source, before, after, options, separate=printed)
-            printed = True
+            put(source, before, _hardened(source, manifest, found, policy, result))
+            result.files += 1
+            result.workloads += len(found)
         except Unrelated as reason:
             result.pass_over(source, reason, lenient=options.skip_unrelated)
         except Unusable as error:
             result.unusable.append(error)
     progress.end()
     sys.stdout.flush()
+    _tell(result)
+    return result.code
+
+
+def _tell(result: Result) -> None:
+    """What stands in the way of safe files; the rest is in the files."""
     for error in result.unusable:
         print(f"batten: {error}", file=sys.stderr)
-    for problem in result.problems:
-        if problem.level == "error":
-            print(plain(problem), file=sys.stderr)
-    return result.code
+    left = [problem for problem in result.problems if problem.level == "error"]
+    for problem in sorted(left, key=lambda problem: problem.place):
+        print(plain(problem), file=sys.stderr)
 
 
 def _hardened(
@@ -82,30 +94,65 @@ def _hardened(
         raise Unusable(source, error.message, error.line, error.column) from None
 
 
-def _put(source: Source, before: bytes, after: bytes, options: Namespace, separate: bool) -> None:
+def _writer(
+    options: Namespace, progress: Progress, *, several: bool
+) -> Callable[[Source, bytes, bytes], None]:
+    """What is done with each file's bytes before and after."""
     if options.diff:
-        sys.stdout.write(_diff(source, before, after))
-    elif options.write and source.path != STDIN:
-        if after != before:
-            _replace(source, after)
-            print(f"hardened {source.shown}", file=sys.stderr)
-    else:
-        out = sys.stdout.buffer
-        if separate and not after.lstrip().startswith(b"---"):
-            out.write(b"---\n")
-        out.write(after)
-        if len(options.paths) > 1 and not after.endswith(b"\n"):
-            out.write(b"\n")
+        return _print_diff
+    if options.write:
+        return partial(_write, progress)
+    return _Stream().add if several else _print
 
 
-def _diff(source: Source, before: bytes, after: bytes) -> str:
-    """A unified diff that `patch -p1` takes."""
+def _print(_: Source, __: bytes, after: bytes) -> None:
+    sys.stdout.buffer.write(after)
+
+
+def _write(progress: Progress, source: Source, before: bytes, after: bytes) -> None:
+    if after != before:
+        _replace(source, after)
+        progress.say(f"hardened {source.shown}")
+
+
+class _Stream:
+    """Several files printed as one YAML stream, in UTF-8."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def add(self, _: Source, __: bytes, after: bytes) -> None:
+        text = Text.decode(after).content
+        if self._begun:
+            text = _separator(text) + text
+        self._begun = True
+        sys.stdout.buffer.write(text.encode() + (b"" if text.endswith("\n") else b"\n"))
+
+
+def _separator(text: str) -> str:
+    """What parts a file from the one before it; directives need that one's end (YAML 1.2, 9.2)."""
+    lines = (line for line in text.split("\n") if line.strip() and not line.startswith("#"))
+    first = next(lines, "")
+    if first.startswith("---"):
+        return ""
+    return "...\n" if first.startswith("%") else "---\n"
+
+
+def _print_diff(source: Source, before: bytes, after: bytes) -> None:
+    """A unified diff that `patch -p1` takes, byte for byte; UTF-16 is shown as UTF-8."""
+    if before == after:
+        return
     name = "stdin" if source.path == STDIN else source.shown.lstrip("/")
-    old, new = (data.decode(errors="replace").splitlines(keepends=True) for data in (before, after))
-    lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
-    return "".join(
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
-    )
+    lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{name}", f"b/{name}")
+    for line in lines:
+        end = "" if line.endswith("\n") else "\n\\ No newline at end of file\n"
+        sys.stdout.buffer.write((line + end).encode())
+
+
+def _lines(data: bytes) -> list[str]:
+    """Split at newlines alone, as `patch` does."""
+    text = data.decode() if data.startswith(BOM_UTF8) else Text.decode(data).content
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _replace(source: Source, data: bytes) -> None:
@@ -114,17 +161,21 @@ def _replace(source: Source, data: bytes) -> None:
     temporary = ""
     try:
         kept = target.stat()
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        if not stat.S_ISREG(kept.st_mode):
+            raise Unusable(source, "is no regular file, so it cannot be edited in place")
+        descriptor, temporary = tempfile.mkstemp(prefix=".batten-", dir=target.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
             with suppress(PermissionError):
                 os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        raise Unusable(source, f"cannot be written: {error.strerror or error}") from None
+        raise Unusable(
+            source, f"cannot be written: {(error.strerror or str(error)).lower()}"
+        ) from None
     finally:
         with suppress(OSError):
             os.unlink(temporary)

@@ -34,6 +34,10 @@ class Problem:
     container: str
     changes: tuple[Change, ...]
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        return self.file, self.line, self.column
+
 
 @dataclass(slots=True)
 class Result:
