@@ -7,13 +7,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from batten_session import ClusterError, ToolError, alone, saved
+from batten_session import ClusterError, ToolError, one_at_a_time, saved
 from batten_tools import say
 
 
 def main() -> int:
     try:
-        with alone():
+        with one_at_a_time():
             current = saved()
             if current is None:
                 say("nothing is up")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from batten_session import ClusterError, ToolError, alone, saved, session
+from batten_session import ClusterError, ToolError, one_at_a_time, saved, session
 from batten_tools import say
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with alone():
+        with one_at_a_time():
             return _up()
     except (ClusterError, ToolError) as error:
         say(str(error))

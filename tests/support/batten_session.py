@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
 import shutil
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +15,7 @@ from urllib.parse import urlsplit
 from batten_cluster import ClusterError, ControlPlane
 from batten_e2e import Kubectl, run
 from batten_install import ROOT, Installation
-from batten_tools import ToolError, asked_version, control_plane, say
+from batten_tools import ToolError, alone, asked_version, control_plane, say
 
 FOLDER = Path(os.environ.get("BATTEN_CLUSTER") or ROOT / ".cluster").absolute()
 HOST_VARIABLE = "BATTEN_HOST"
@@ -130,19 +128,10 @@ def _kubectl() -> str:
     return shutil.which("kubectl") or str(control_plane(asked_version()) / "kubectl")
 
 
-@contextmanager
-def alone(folder: Path = FOLDER) -> Iterator[None]:
+def one_at_a_time(folder: Path = FOLDER) -> AbstractContextManager[None]:
     """One `up` or `down` at a time; a second one waits."""
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another `make up` or `make down`")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return alone(folder.parent, "waiting for another `make up` or `make down`")
 
 
 def _own_address(server: str) -> str:
@@ -168,4 +157,4 @@ def _kind_gateway() -> str:
     return next((address for address in asked.stdout.split() if "." in address), "")
 
 
-__all__ = ["ClusterError", "Session", "ToolError", "alone", "saved", "session"]
+__all__ = ["ClusterError", "Session", "ToolError", "one_at_a_time", "saved", "session"]

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 MODULES = Path(__file__).parents[1] / "cluster"
@@ -31,7 +32,7 @@ DEFAULT_VERSION = "1.36"
 
 ETCD = "go.etcd.io/etcd/server/v3"
 CONTROL_PLANE = ("kube-apiserver", "kubectl", "etcd", "kube-controller-manager", "kube-scheduler")
-HELM = "helm.sh/helm/v4/cmd/helm"
+HELM = "helm.sh/helm/v4"
 KIND = "sigs.k8s.io/kind"
 GO = (1, 26)
 
@@ -82,21 +83,25 @@ def control_plane(version: str) -> Path:
 
 def helm() -> str:
     """The helm on PATH, or one built from its Go module. Raises ToolError."""
-    return shutil.which("helm") or str(_built_tool("helm", HELM))
+    return shutil.which("helm") or str(_built_tool(MODULES, HELM, f"{HELM}/cmd/helm"))
 
 
 def kind() -> str:
     """The kind on PATH, or one built from its Go module. Raises ToolError."""
-    return shutil.which("kind") or str(_built_tool("kind", KIND))
+    return shutil.which("kind") or str(_built_tool(MODULES / "kind", KIND, KIND))
 
 
-def _built_tool(name: str, package: str) -> Path:
-    binary = CACHE / name / "bin" / name
-    if not binary.exists():
-        with _lock(binary.parent):
-            if not binary.exists():
-                _go_build(MODULES / name, [package], binary.parent, what=name)
-    return binary
+def _built_tool(module: Path, required: str, package: str) -> Path:
+    """A program of the cache, built at the version of `required` that the module's go.mod says."""
+    line = rf"^\s*(?:require )?{re.escape(required)} (v\S+)"
+    found = re.search(line, (module / "go.mod").read_text(), re.MULTILINE)
+    name = package.rpartition("/")[2]
+    folder = CACHE / name / (found[1] if found else "unknown") / "bin"
+    if not (folder / name).exists():
+        with _lock(folder):
+            if not (folder / name).exists():
+                _go_build(module, [package], folder, what=f"{name} {folder.parent.name}")
+    return folder / name
 
 
 def _build_control_plane(number: str, folder: Path) -> None:
@@ -164,13 +169,18 @@ def _with_progress(command: Sequence[str], cwd: Path, total: int, what: str) -> 
         command, cwd=cwd, stderr=subprocess.PIPE, text=True, env=_go_environment()
     ) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            done += 1
-            tail = [*tail[-19:], line]
-            now = time.monotonic()
-            if now - told > 10:
-                told = now
-                say(f"building {what}: {done} of at most {total} packages, {now - started:.0f} s")
+        try:
+            for line in process.stderr:
+                done += 1
+                tail = [*tail[-19:], line]
+                now = time.monotonic()
+                if now - told > 10:
+                    told = now
+                    took = f"{now - started:.0f} s"
+                    say(f"building {what}: {done} of at most {total} packages, {took}")
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # our own interruption may have been another signal
+            raise
     if process.returncode:
         raise ToolError(f"building {what} failed:\n{''.join(tail)}")
     say(f"built {what} in {time.monotonic() - started:.0f} s")
@@ -216,10 +226,22 @@ def _run(go: Sequence[str], arguments: Sequence[str], cwd: Path) -> str:
     return done.stdout
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> AbstractContextManager[None]:
     """One builder of a folder at a time, across processes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    return alone(folder.parent, f"waiting for another process that makes {folder}")
+
+
+@contextmanager
+def alone(folder: Path, waiting: str) -> Iterator[None]:
+    """Hold a folder's lock; whoever has to wait for it says so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(waiting)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
