@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
@@ -61,6 +62,33 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None
     ran = batten("check", "large.yaml", cwd=tmp_path)
     assert ran.code == 2
     assert "MiB" in ran.err
+
+
+@pytest.mark.parametrize("command", [["check"], ["harden", "--write"]])
+def test_pipes_and_devices_end(command: list[str], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path, expected in {
+        "pipe.yaml": "pipe.yaml: holds no Kubernetes object",
+        "/dev/null": "holds no Kubernetes object",
+        "/dev/zero": "has more than 16 MiB",
+        ".": "",
+    }.items():
+        ran = batten(*command, path, cwd=tmp_path)
+        assert expected in ran.err
+        assert ran.code == (2 if expected else 0)
+    assert stat.S_ISFIFO((tmp_path / "pipe.yaml").stat().st_mode)
+
+
+def test_a_process_substitution_is_read() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{BATTEN} check <(sleep 0.3; printf '%s' \"$POD\")"],
+        env={**os.environ, "POD": POD.decode()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "error[run-as-non-root]" in done.stdout
+    assert done.returncode == 1
 
 
 def test_one_bad_file_stops_no_other(tmp_path: Path) -> None:

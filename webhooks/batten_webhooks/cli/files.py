@@ -88,13 +88,23 @@ def read(source: Source) -> bytes:
         if source.path == STDIN:
             data = sys.stdin.buffer.read(LARGEST_FILE + 1)
         else:
-            with open(source.path, "rb") as file:
-                data = file.read(LARGEST_FILE + 1)
+            data = read_file(source.path)
     except OSError as error:
         raise Unusable(source, (error.strerror or "cannot be read").lower()) from None
     if len(data) > LARGEST_FILE:
-        raise Unusable(source, f"larger than {LARGEST_FILE >> 20} MiB, the most that is read")
+        raise Unusable(source, f"has more than {LARGEST_FILE >> 20} MiB: split it")
     return data
+
+
+def read_file(path: str) -> bytes:
+    """A file, or what a pipe such as `<(helm template .)` brings. Raises OSError.
+
+    A pipe that nobody writes to is empty: opened in the usual way it would be waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        os.set_blocking(descriptor, True)
+        return file.read(LARGEST_FILE + 1)
 
 
 def parse(source: Source, data: bytes) -> Manifest:
