@@ -346,5 +346,5 @@ class _Uid(msgspec.Struct):
 def _uid(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Uid).request.uid
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""

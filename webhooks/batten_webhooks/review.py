@@ -125,7 +125,7 @@ def respond(
 def _decode(body: bytes) -> Request:
     try:
         review = _REVIEW.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadReview(400, f"not an AdmissionReview: {error}") from None
     if review.apiVersion != API_VERSION or review.kind != "AdmissionReview":
         raise BadReview(400, f"only AdmissionReview of {API_VERSION} is understood")
@@ -379,7 +379,7 @@ def _required(raw: Raw, field: str) -> Raw:
 def _object(raw: Raw, field: str) -> Any:
     try:
         return msgspec.json.decode(_required(raw, field))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadReview(400, f"request.{field}: {error}") from None
 
 

@@ -364,7 +364,7 @@ def decode_pod(data: bytes | msgspec.Raw) -> PodTemplate:
     """A Pod from JSON. Raises Malformed."""
     try:
         return _POD.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from None
 
 
