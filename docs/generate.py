@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from batten_webhooks.cli.__main__ import parser
+from batten_webhooks.cli.explain import camel
 from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import Rule
 
@@ -47,16 +48,11 @@ def _rule_page(rule: Rule) -> str:
     ]
     page = f"# {rule.name}\n\n{summary}\n\n{' · '.join(facts)}\n{body.rstrip()}\n"
     options = [
-        f"| `{_camel(field.name)}` | `{field.default}` |" for field in fields(rule.parameters)
+        f"| `{camel(field.name)}` | `{field.default}` |" for field in fields(rule.parameters)
     ]
     if options:
         page += "\n".join(["\n## Options", "| option | default |", "|---|---|", *options]) + "\n"
     return page
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.title() for word in rest)
 
 
 def _table(folder: str) -> str:

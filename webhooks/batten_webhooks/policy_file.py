@@ -7,6 +7,9 @@ Of a policy in a cluster a file has no `match` and no `priority`: it governs wha
 from __future__ import annotations
 
 import difflib
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +21,18 @@ from batten_webhooks.manifests import Document, Manifest, ManifestError
 from batten_webhooks.manifests.text import LARGEST_FILE
 from batten_webhooks.policy import Mutation, Policy, Setting
 from batten_webhooks.rules import RULES
-from batten_webhooks.rules.rule import VERSIONS, Rule, Version
-from batten_webhooks.verdict import Action
+from batten_webhooks.rules.rule import VERSIONS, Rule, Version, shown
+from batten_webhooks.verdict import Action, field_path, pointer_token
 
-API_VERSION = "batten.dev/v1alpha1"
 LATEST = "latest"
+# Fields of a policy in a cluster that a file has no use for.
+IN_A_CLUSTER = {("spec", "match"), ("spec", "priority")}
+
+Location = tuple[str | int, ...]
 
 
 class PolicyError(Exception):
-    """What is wrong with the file, with the place in it; one line."""
+    """Everything that is wrong with the file, each with its place in it; one a line."""
 
 
 class Model(BaseModel):
@@ -104,24 +110,24 @@ def _read(name: str, document: Document) -> Policy:
     try:
         policy = HardeningPolicy.model_validate(document.value)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise _at(name, document, first["loc"], _message(dict(first))) from None
+        found = [(details["loc"], _message(dict(details))) for details in error.errors()]
+        raise _error(name, document, found) from None
+    wrong: list[tuple[Location, str]] = []
     version = _version(policy.spec.pod_security_version)
     if version is None:
-        known = ", ".join([LATEST, *(f"v{major}.{minor}" for major, minor in VERSIONS)])
-        raise _at(name, document, ("spec", "podSecurityVersion"), f"must be one of {known}")
+        known = [LATEST, *(f"v{major}.{minor}" for major, minor in VERSIONS)]
+        wrong.append((("spec", "podSecurityVersion"), f"must be {_either(known)}"))
     settings = []
     for rule in RULES:
         model = getattr(policy.spec.rules, rule.name.replace("-", "_"))
         try:
             settings.append(_setting(rule, model, policy.spec.defaults))
         except ValueError as error:
-            raise _at(
-                name, document, ("spec", "rules", rule.name), _in_camel(rule, error)
-            ) from None
-    return Policy(
-        f'HardeningPolicy "{policy.metadata.name}"', _without_overridden(settings), version
-    )
+            wrong.append(_parameter(rule, str(error)))
+    if wrong or version is None:
+        raise _error(name, document, wrong)
+    title = f'HardeningPolicy "{policy.metadata.name}"'
+    return Policy(title, _without_overridden(settings), version)
 
 
 def _setting(rule: Rule, model: Any, defaults: Defaults) -> Setting:
@@ -157,32 +163,75 @@ def _version(text: str) -> Version | None:
     return next((v for v in VERSIONS if text == f"v{v[0]}.{v[1]}"), None)
 
 
-def _at(name: str, document: Document, loc: tuple[Any, ...], message: str) -> PolicyError:
-    place = document.locate("".join(f"/{token}" for token in loc))
-    field = ".".join(str(token) for token in loc)
-    return PolicyError(f"{name}:{place.line}:{place.column}: {field}: {message}")
+def _error(name: str, document: Document, found: list[tuple[Location, str]]) -> PolicyError:
+    lines = []
+    for location, message in found:
+        place = document.locate("".join(f"/{pointer_token(str(token))}" for token in location))
+        field = field_path("".join(f"/{pointer_token(str(token))}" for token in location))
+        lines.append((place.line, place.column, f"{field}: {message}" if field else message))
+    return PolicyError(
+        "\n".join(f"{name}:{line}:{col}: {text}" for line, col, text in sorted(lines))
+    )
 
 
 def _message(error: dict[str, Any]) -> str:
-    if error["type"] != "extra_forbidden":
-        return str(error["msg"][:1].lower() + error["msg"][1:])
-    known = _known_fields(error["loc"][:-1])
-    close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-    return f"unknown field: {hint}"
+    location, given = error["loc"], error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            return _unknown(location)
+        case "missing":
+            return "is missing"
+        case "literal_error":
+            allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            return f"must be {_either(allowed)}{_instead_of(given, allowed)}"
+        case "model_type" | "model_attributes_type":
+            return f"must be an object{_instead_of(given, ())}"
+        case "list_type":
+            return f"must be a list{_instead_of(given, ())}"
+        case _:
+            text = str(error["msg"]).removeprefix("Input should be ")
+            return f"must be {text}{_instead_of(given, ())}"
 
 
-def _known_fields(loc: tuple[Any, ...]) -> list[str]:
+def _unknown(location: Location) -> str:
+    if location in IN_A_CLUSTER:
+        return "is for policies in a cluster: a file governs whatever it is given for"
+    known = _known_fields(location[:-1])
+    what = "rule" if location[:-1] == ("spec", "rules") else "field"
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"unknown {what}: " + (
+        f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    )
+
+
+def _instead_of(given: Any, allowed: Sequence[str]) -> str:
+    if not isinstance(given, str):
+        return (
+            "" if given is None or isinstance(given, dict | list) else f", not {json.dumps(given)}"
+        )
+    close = difflib.get_close_matches(given.capitalize(), allowed, n=1)
+    return f", not {shown(given)}" + (f": did you mean {close[0]}?" if close else "")
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _known_fields(location: Location) -> list[str]:
     model: Any = HardeningPolicy
-    for token in loc:
+    for token in location:
         field = next(f for f in model.model_fields.values() if f.alias == token)
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _in_camel(rule: Rule, error: ValueError) -> str:
-    text = str(error)
+def _parameter(rule: Rule, text: str) -> tuple[Location, str]:
+    """A rule's complaint of its parameters, which it begins with the name of one."""
+    location: Location = ("spec", "rules", rule.name)
     for parameter in fields(rule.parameters):
-        text = text.replace(parameter.name, to_camel(parameter.name))
-    return text
+        alias = to_camel(parameter.name)
+        if text.startswith(parameter.name + " "):
+            location, text = (*location, alias), text.removeprefix(parameter.name + " ")
+        text = text.replace(parameter.name, alias)
+    return location, text

@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except CannotRun as error:
-        print(f"batten: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"batten: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         _abandon(sys.stdout)
@@ -107,16 +108,12 @@ def parser() -> argparse.ArgumentParser:
         help="judge what the webhooks would admit: what they change is not a violation",
     )
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
-    check.add_argument(
-        "--color",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="of the text format (default: auto, on a terminal unless NO_COLOR is set)",
-    )
+    _color(check)
     check.add_argument("--verbose", action="store_true", help="tell of what is only audited, too")
 
     explain = _command(commands, "explain", "explain a rule, or list them all")
     explain.add_argument("rule", nargs="?", metavar="RULE", help="such as run-as-non-root")
+    _color(explain)
 
     _command(commands, "rules", "list the rules")
 
@@ -149,6 +146,15 @@ def _inputs(command: argparse.ArgumentParser) -> None:
 def _policy(command: argparse.ArgumentParser) -> None:
     command.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
     command.add_argument("--kinds", default="", metavar="KINDS", help=KINDS)
+
+
+def _color(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour the text (default: auto, on a terminal unless NO_COLOR is set)",
+    )
 
 
 class _Version(argparse.Action):

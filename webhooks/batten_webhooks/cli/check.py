@@ -6,8 +6,10 @@ from argparse import Namespace
 from importlib import import_module
 
 from batten_webhooks.cli.files import Progress, Unrelated, Unusable, parse, read, sources, subjects
-from batten_webhooks.cli.judge import Result, problems, read_kinds, read_policy
+from batten_webhooks.cli.fixes import affordable, edits
+from batten_webhooks.cli.judge import Result, problem, read_kinds, read_policy
 from batten_webhooks.engine import evaluate
+from batten_webhooks.verdict import Verdict, Violation
 
 
 def run(options: Namespace) -> int:
@@ -24,7 +26,8 @@ def judge(options: Namespace) -> Result:
     for number, source in enumerate(files):
         progress.step(number)
         try:
-            manifest = parse(source, read(source))
+            data = read(source)
+            manifest = parse(source, data)
             found = subjects(source, manifest, kinds)
         except Unrelated as reason:
             result.pass_over(source, reason, lenient=options.skip_unrelated)
@@ -32,12 +35,21 @@ def judge(options: Namespace) -> Result:
         except Unusable as error:
             result.unusable.append(error)
             continue
-        result.files += 1
+        result.judged.append(source)
         result.workloads += len(found)
-        for each in found:
-            verdict = evaluate(each.workload, policy)
-            violations = verdict.remaining() if options.as_admitted else verdict.violations
-            result.problems += problems(source, each, violations)
+        violations = [
+            (each, violation)
+            for each in found
+            for violation in _violations(evaluate(each.workload, policy), options)
+        ]
+        mend = options.format == "sarif" and affordable(data, len(violations))
+        for each, violation in violations:
+            fix = edits(manifest, data, each, violation) if mend else ()
+            result.problems.append(problem(source, each, violation, fix))
     progress.end()
     result.problems.sort(key=lambda problem: problem.place)
     return result
+
+
+def _violations(verdict: Verdict, options: Namespace) -> tuple[Violation, ...]:
+    return verdict.remaining() if options.as_admitted else verdict.violations

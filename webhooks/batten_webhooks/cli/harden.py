@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import stat
 import sys
 import tempfile
 from argparse import Namespace
-from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,8 +26,9 @@ from batten_webhooks.cli.files import (
     sources,
     subjects,
 )
+from batten_webhooks.cli.fixes import lines
 from batten_webhooks.cli.formats.text import plain
-from batten_webhooks.cli.judge import Result, problems, read_kinds, read_policy
+from batten_webhooks.cli.judge import Result, problem, read_kinds, read_policy
 from batten_webhooks.engine import evaluate
 from batten_webhooks.manifests import Manifest, ManifestError
 from batten_webhooks.manifests.text import Text
@@ -52,8 +51,6 @@ def run(options: Namespace) -> int:
             manifest = parse(source, before)
             found = subjects(source, manifest, kinds)
             put(source, before, _hardened(source, manifest, found, policy, result))
-            result.files += 1
-            result.workloads += len(found)
         except Unrelated as reason:
             result.pass_over(source, reason, lenient=options.skip_unrelated)
         except Unusable as error:
@@ -68,9 +65,9 @@ def _tell(result: Result) -> None:
     """What stands in the way of safe files; the rest is in the files."""
     for error in result.unusable:
         print(f"batten: {error}", file=sys.stderr)
-    left = [problem for problem in result.problems if problem.level == "error"]
-    for problem in sorted(left, key=lambda problem: problem.place):
-        print(plain(problem), file=sys.stderr)
+    left = [found for found in result.problems if found.level == "error"]
+    for found in sorted(left, key=lambda found: found.place):
+        print(plain(found), file=sys.stderr)
 
 
 def _hardened(
@@ -87,7 +84,7 @@ def _hardened(
         if changes:
             patch = operations(each.workload, changes, each.pointer)
             patches.setdefault(each.document.index, []).extend(patch)
-        result.problems += problems(source, each, verdict.remaining())
+        result.problems += [problem(source, each, left) for left in verdict.remaining()]
     try:
         return manifest.edit(patches)
     except ManifestError as error:
@@ -131,8 +128,8 @@ class _Stream:
 
 def _separator(text: str) -> str:
     """What parts a file from the one before it; directives need that one's end (YAML 1.2, 9.2)."""
-    lines = (line for line in text.split("\n") if line.strip() and not line.startswith("#"))
-    first = next(lines, "")
+    said = (line for line in text.split("\n") if line.strip() and not line.startswith("#"))
+    first = next(said, "")
     if first.startswith("---"):
         return ""
     return "...\n" if first.startswith("%") else "---\n"
@@ -143,16 +140,9 @@ def _print_diff(source: Source, before: bytes, after: bytes) -> None:
     if before == after:
         return
     name = "stdin" if source.path == STDIN else source.shown.lstrip("/")
-    lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{name}", f"b/{name}")
-    for line in lines:
+    for line in difflib.unified_diff(lines(before), lines(after), f"a/{name}", f"b/{name}"):
         end = "" if line.endswith("\n") else "\n\\ No newline at end of file\n"
         sys.stdout.buffer.write((line + end).encode())
-
-
-def _lines(data: bytes) -> list[str]:
-    """Split at newlines alone, as `patch` does."""
-    text = data.decode() if data.startswith(BOM_UTF8) else Text.decode(data).content
-    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _replace(source: Source, data: bytes) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable
+from batten_webhooks.cli.fixes import Edit
 from batten_webhooks.messages import place, subject, title
 from batten_webhooks.policy import PRESETS, Policy
-from batten_webhooks.verdict import Change, Violation
+from batten_webhooks.verdict import Violation
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 
 # Named as in SARIF: Deny is an error, Warn a warning, Audit a note.
@@ -19,7 +20,10 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One violation with its place in a file; `line` and `column` count from 1."""
+    """One violation with its place in a file; `line` and `column` count from 1.
+
+    `edits` would mend it by itself, where that was asked for.
+    """
 
     file: str
     line: int
@@ -32,7 +36,8 @@ class Problem:
     remedy: str
     object: str
     container: str
-    changes: tuple[Change, ...]
+    fixable: bool
+    edits: tuple[Edit, ...]
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -46,7 +51,7 @@ class Result:
     problems: list[Problem] = field(default_factory=list)
     unusable: list[Unusable] = field(default_factory=list)
     skipped: list[tuple[Source, str]] = field(default_factory=list)
-    files: int = 0
+    judged: list[Source] = field(default_factory=list)
     workloads: int = 0
 
     def count(self, level: Level) -> int:
@@ -67,11 +72,9 @@ class Result:
             self.skipped.append((source, str(reason)))
 
 
-def problems(source: Source, found: Subject, violations: Iterable[Violation]) -> list[Problem]:
-    return [_problem(source, found, violation) for violation in violations]
-
-
-def _problem(source: Source, found: Subject, violation: Violation) -> Problem:
+def problem(
+    source: Source, found: Subject, violation: Violation, edits: Sequence[Edit] = ()
+) -> Problem:
     finding, workload = violation.finding, found.workload
     at = found.document.locate(found.pointer + workload.prefix + finding.path)
     return Problem(
@@ -86,7 +89,8 @@ def _problem(source: Source, found: Subject, violation: Violation) -> Problem:
         remedy=finding.remedy,
         object=title(workload),
         container=finding.container,
-        changes=finding.changes,
+        fixable=bool(finding.changes),
+        edits=tuple(edits),
     )
 
 

@@ -28,7 +28,7 @@ def write(result: Result, _: Namespace) -> None:
             for error in result.unusable
         ],
         "skipped": [{"file": source.shown, "reason": reason} for source, reason in result.skipped],
-        "files": result.files,
+        "files": len(result.judged),
         "workloads": result.workloads,
     }
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
@@ -36,5 +36,5 @@ def write(result: Result, _: Namespace) -> None:
 
 def _row(problem: Problem) -> dict[str, Any]:
     row = asdict(problem)
-    del row["changes"], row["text"]
-    return {**row, "fixable": bool(problem.changes)}
+    del row["edits"], row["text"]
+    return row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections import defaultdict
 from xml.etree import ElementTree as ET
 
 from batten_webhooks.cli.judge import Problem, Result
@@ -11,40 +10,44 @@ from batten_webhooks.cli.judge import Problem, Result
 
 def write(result: Result, _: Namespace) -> None:
     root = ET.Element("testsuites", name="batten")
-    by_file: defaultdict[str, list[Problem]] = defaultdict(list)
+    by_file: dict[str, list[Problem]] = {source.shown: [] for source in result.judged}
     for problem in result.problems:
         by_file[problem.file].append(problem)
     for file, problems in by_file.items():
-        _suite(root, file, problems)
+        suite = _suite(root, file)
+        for problem in problems:
+            _case(suite, file, problem)
+        if not problems:
+            _element(suite, "testcase", name="no violations", classname=file)
     for error in result.unusable:
-        suite = ET.SubElement(root, "testsuite", name=_clean(error.source.shown))
-        case = ET.SubElement(suite, "testcase", name="readable", classname=suite.attrib["name"])
-        ET.SubElement(case, "error", message=_clean(str(error)))
-        suite.attrib.update(tests="1", failures="0", errors="1", skipped="0")
-    if not len(root):
-        suite = ET.SubElement(root, "testsuite", name="batten")
-        ET.SubElement(suite, "testcase", name="no violations", classname="batten")
-        suite.attrib.update(tests="1", failures="0", errors="0", skipped="0")
-    for key in ("tests", "failures", "errors"):
-        root.attrib[key] = str(sum(int(suite.attrib[key]) for suite in root))
+        suite = _suite(root, error.source.shown)
+        case = _element(suite, "testcase", name="readable", classname=error.source.shown)
+        _element(case, "error", message=str(error))
+    for counted in (*root, root):
+        for key, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
+            counted.attrib[key] = str(len(list(counted.iter(tag))))
     ET.indent(root)
     print('<?xml version="1.0" encoding="UTF-8"?>')
     print(ET.tostring(root, encoding="unicode"))
 
 
-def _suite(root: ET.Element, file: str, problems: list[Problem]) -> None:
-    suite = ET.SubElement(root, "testsuite", name=_clean(file))
-    for problem in problems:
-        name = f"{problem.rule}: {problem.object} {problem.field} (line {problem.line})"
-        case = ET.SubElement(suite, "testcase", name=_clean(name), classname=_clean(file))
-        text = _clean(f"{problem.message}\n{problem.field}: {problem.remedy}")
-        if problem.level == "error":
-            failure = ET.SubElement(case, "failure", message=_clean(problem.message))
-            failure.text = text
-        else:
-            ET.SubElement(case, "system-out").text = f"{problem.level}: {text}"
-    failures = sum(problem.level == "error" for problem in problems)
-    suite.attrib.update(tests=str(len(problems)), failures=str(failures), errors="0", skipped="0")
+def _suite(root: ET.Element, file: str) -> ET.Element:
+    return _element(root, "testsuite", name=file)
+
+
+def _case(suite: ET.Element, file: str, problem: Problem) -> None:
+    name = f"{problem.rule}: {problem.object} {problem.field} (line {problem.line})"
+    case = _element(suite, "testcase", name=name, classname=file)
+    text = _clean(f"{problem.message}\n{problem.field}: {problem.remedy}")
+    if problem.level == "error":
+        _element(case, "failure", message=problem.message).text = text
+    else:
+        _element(case, "system-out").text = f"{problem.level}: {text}"
+
+
+def _element(parent: ET.Element, tag: str, **attributes: str) -> ET.Element:
+    cleaned = {name: _clean(value) for name, value in attributes.items()}
+    return ET.SubElement(parent, tag, cleaned)
 
 
 def _clean(text: str) -> str:

@@ -63,7 +63,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 
 def _result(problem: Problem, rule_index: int) -> dict[str, Any]:
-    return {
+    result: dict[str, Any] = {
         "ruleId": problem.rule,
         "ruleIndex": rule_index,
         "level": problem.level,
@@ -75,6 +75,26 @@ def _result(problem: Problem, rule_index: int) -> dict[str, Any]:
             "field/v1": f"{problem.object} {problem.field} {problem.rule}",
         },
     }
+    if problem.edits:
+        result["fixes"] = [_fix(problem)]
+    return result
+
+
+def _fix(problem: Problem) -> dict[str, Any]:
+    replacements = [
+        {
+            "deletedRegion": {
+                "startLine": edit.start.line,
+                "startColumn": edit.start.column,
+                "endLine": edit.end.line,
+                "endColumn": edit.end.column,
+            },
+            "insertedContent": {"text": edit.text},
+        }
+        for edit in problem.edits
+    ]
+    change = {"artifactLocation": {"uri": quote(problem.file)}, "replacements": replacements}
+    return {"description": {"text": problem.remedy}, "artifactChanges": [change]}
 
 
 def _location(file: str, line: int, column: int, field: str = "") -> dict[str, Any]:

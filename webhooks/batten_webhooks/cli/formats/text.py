@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 
 from batten_webhooks.cli.judge import Problem, Result
-
-RESET = "\033[0m"
-STYLES = {
-    "error": "\033[1;31m",
-    "warning": "\033[1;33m",
-    "note": "\033[1;36m",
-    "bold": "\033[1m",
-    "dim": "\033[2m",
-}
+from batten_webhooks.cli.terminal import Styled, styler
 
 
 def write(result: Result, options: Namespace) -> None:
-    color = _wants_color(options.color)
+    styled = styler(options.color)
     for problem in result.problems:
         if problem.level != "note" or options.verbose:
-            print(_paragraph(problem, color=color))
+            print(_paragraph(problem, styled))
     for error in result.unusable:
         print(f"batten: {error}", file=sys.stderr)
     if options.verbose:
@@ -39,10 +30,7 @@ def plain(problem: Problem) -> str:
     )
 
 
-def _paragraph(problem: Problem, *, color: bool) -> str:
-    def styled(style: str, text: str) -> str:
-        return f"{STYLES[style]}{text}{RESET}" if color else text
-
+def _paragraph(problem: Problem, styled: Styled) -> str:
     number = str(problem.line)
     bar = styled("dim", f"{' ' * len(number)} |")
     text = printable(problem.text)
@@ -80,7 +68,7 @@ def _summary(result: Result) -> str:
     counts = [
         _counted(result.count("error"), "error"),
         _counted(result.count("warning"), "warning"),
-        f"{_counted(result.workloads, 'workload')} in {_counted(result.files, 'file')}",
+        f"{_counted(result.workloads, 'workload')} in {_counted(len(result.judged), 'file')}",
     ]
     if result.unusable:
         counts.append(f"{_counted(len(result.unusable), 'file')} unusable")
@@ -91,9 +79,3 @@ def _summary(result: Result) -> str:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _wants_color(choice: str) -> bool:
-    if choice == "auto":
-        return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return choice == "always"
