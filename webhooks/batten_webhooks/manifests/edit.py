@@ -1,16 +1,4 @@
-"""The fewest splices that make a document's text read as another value.
-
-Every line that need not change stays, byte for byte. Comments:
-
-- A comment on a line stays with that line; it goes only when the line's own entry is removed.
-- Comment lines directly below a collection's last line (no blank line between) belong to the
-  collection if indented at least as far as its entries: a new last entry stands after them. Below
-  a list whose dashes stand at its key's column, they must be deeper: at the column itself they
-  belong to the next key.
-- Between list items, comment lines at the dash's column belong to the item below, deeper ones to
-  the item above.
-- Comment lines above a removed entry stay: a human wrote them, and may mean what follows. Those
-  inside a collection that becomes empty, or is replaced as a whole, go with it.
+"""Edits: the fewest splices that make a document read as another value.
 
 Aliases: an anchored node is edited as its own place asks; an alias elsewhere that then no longer
 gives what its place asks is replaced by a copy. Merged keys are overridden beside the merge; only
@@ -19,85 +7,21 @@ where that cannot work (a merged key is to vanish) does a copy replace the merge
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .compose import Limits, build
 from .nodes import Alias, Entry, Mapping, Node, Scalar, Sequence, merged, walk
 from .patch import EditedList, same
-from .render import Style, block, block_entry, block_item, flow_key, is_nested, pretty
-from .scalars import json_value, write_scalar
+from .scalars import json_value
+from .splice import FIRST, NOWHERE, New, Part, Place, Splice, Splicer, last_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .render import Style
     from .text import Text
 
-_COMMENT_LINE = re.compile(r"[ \t]*#")
-_COMMENT_LINE_WITHIN = re.compile(r"[\r\n][ \t]*#")
-_BLOCK_HEADER = re.compile(r"([|>])([0-9]?)[+-]?([0-9]?)")
-_FIRST = -1  # the index of what comes before the first part
-_NOWHERE = -1  # the offset of a colon that is not there
-
-
-class EditError(Exception):
-    """The text is written in a way that cannot be edited piece by piece."""
-
-
-@dataclass(frozen=True, slots=True)
-class Splice:
-    """`text` in place of what stands from `start` to `end`."""
-
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a value stands: `after` its colon or dash, in a collection at `column`."""
-
-    after: int
-    column: int = 0
-    item: bool = False
-    root: bool = False
-    flow: bool = False
-    quoted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """What a new value replaces: from `begin` to `end`, or nothing, after `attach`.
-
-    `anchor` is to be written again; one that is `anchored` otherwise stands before `attach`.
-    `beneath`: a block collection on the lines below its key.
-    """
-
-    attach: int
-    begin: int
-    end: int
-    anchor: str
-    anchored: bool
-    beneath: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """An entry or item with its key, `?` or dash."""
-
-    start: int
-    end: int
-    keep: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _New:
-    """An entry to add, or an item, which has no key."""
-
-    key: str | None
-    value: Any
+_ABSENT = object()  # equals no value
 
 
 def splices(text: Text, root: Node, style: Style, old: Any, new: Any) -> list[Splice]:
@@ -106,44 +30,19 @@ def splices(text: Text, root: Node, style: Style, old: Any, new: Any) -> list[Sp
     Raises EditError. Order counts among insertions at one offset.
     """
     editor = _Editor(text, root, style)
-    editor.rewrite(root, old, new, _Place(after=root.outer, root=True, flow=style.json))
-    return editor.splices
-
-
-def spliced(content: str, changes: list[Splice]) -> str:
-    """The content with the changes made. Raises EditError when they overlap."""
-    pieces: list[str] = []
-    at = 0
-    for change in sorted(changes, key=lambda change: (change.start, change.end)):
-        if change.start < at:
-            raise EditError
-        pieces += (content[at : change.start], change.text)
-        at = change.end
-    return "".join((*pieces, content[at:]))
+    editor.rewrite(root, old, new, Place(after=root.outer, root=True, flow=style.json))
+    return editor.splicer.splices
 
 
 class _Editor:
     def __init__(self, text: Text, root: Node, style: Style) -> None:
-        self.splices: list[Splice] = []
+        self.splicer = Splicer(text, root, style)
         self._text = text
-        self._content = text.content
         self._style = style
         self._anchored: dict[int, Any] = {}  # what anchored nodes, by id, will read as
-        self._shared = False  # whether a change in one place may change what another reads as
-        self._block_scalar_ends: set[int] = set()
-        for node in walk(root):
-            if isinstance(node, Scalar) and node.style in ("|", ">"):
-                self._block_scalar_ends.add(node.end)
-            elif isinstance(node, Mapping):
-                self._shared |= any(entry.name is None for entry in node.entries)
-            else:
-                self._shared |= isinstance(node, Alias)
+        self._shared = any(map(_shares, walk(root)))
 
-    def _splice(self, start: int, end: int, text: str) -> None:
-        if start < end or text:
-            self.splices.append(Splice(start, end, text))
-
-    def rewrite(self, node: Node, old: Any, new: Any, place: _Place) -> None:
+    def rewrite(self, node: Node, old: Any, new: Any, place: Place) -> None:
         """Make the node read as `new`; nodes come in the text's order, anchors before aliases."""
         if old is new and not self._shared:
             return
@@ -151,21 +50,21 @@ class _Editor:
             self._anchored[id(node)] = new
         match node, new:
             case Alias(target=target), _:
-                if not same(self._anchored.get(id(target), EditError), new):
-                    self._put(node, new, place)
+                if not same(self._anchored.get(id(target), _ABSENT), new):
+                    self.splicer.put(node, new, place)
             case Mapping(entries=entries), dict() if entries and new:
                 self._mapping(node, old, new, place)
             case Sequence(items=items), list() if items and new:
                 self._sequence(node, old, new, place)
             case (Mapping(entries=[]), {}) | (Sequence(items=[]), []):
                 if new:
-                    self._put(node, new, place)
+                    self.splicer.put(node, new, place)
             case Scalar(kind=kind, value=value), _ if same(json_value(kind, value), new):
                 pass
             case _:
-                self._put(node, new, place)
+                self.splicer.put(node, new, place)
 
-    def _mapping(self, mapping: Mapping, old: Any, new: dict[str, Any], place: _Place) -> None:
+    def _mapping(self, mapping: Mapping, old: Any, new: dict[str, Any], place: Place) -> None:
         entries = mapping.entries
         quoted = self._style.json or all(_is_quoted(entry.key) for entry in entries)
         shadowed = _shadowed(mapping, self._read)
@@ -179,13 +78,13 @@ class _Editor:
                     self._value(mapping, entry, None, new[entry.name], quoted)
         written = {entry.name for entry in entries}
         added = [
-            _New(key, value)
+            New(key, value)
             for key, value in new.items()
-            if key not in written and not same((inherited or {}).get(key, EditError), value)
+            if key not in written and not same((inherited or {}).get(key, _ABSENT), value)
         ]
-        starts = self._starts(mapping, [entry.value for entry in entries])
+        starts = self.splicer.starts(mapping, [entry.value for entry in entries])
         parts = [
-            _Part(
+            Part(
                 start,
                 max(entry.key.end, entry.value.end),
                 entry.name in new if entry.name is not None else inherited is not None,
@@ -193,16 +92,16 @@ class _Editor:
             for start, entry in zip(starts, entries, strict=True)
         ]
         if not any(part.keep for part in parts):
-            self._put(mapping, new, place)
+            self.splicer.put(mapping, new, place)
         elif mapping.flow:
-            self._edit_flow(mapping, parts, {_last_kept(parts): added}, quoted=quoted)
+            self.splicer.edit_flow(mapping, parts, {last_kept(parts): added}, quoted=quoted)
         else:
-            self._edit_block(entries[-1].value, parts, {_last_kept(parts): added}, outer=-1)
+            self.splicer.edit_block(entries[-1].value, parts, {last_kept(parts): added}, outer=-1)
 
     def _value(self, mapping: Mapping, entry: Entry, old: Any, new: Any, quoted: bool) -> None:
         colon = self._text.skip_trivia(entry.key.end)
-        place = _Place(
-            after=colon + 1 if self._content.startswith(":", colon) else _NOWHERE,
+        place = Place(
+            after=colon + 1 if self._text.content.startswith(":", colon) else NOWHERE,
             column=0 if mapping.flow else self._text.column(mapping.start),
             flow=mapping.flow,
             quoted=quoted,
@@ -229,21 +128,21 @@ class _Editor:
     def _read(self, node: Node) -> Any:
         return build(node, self._text, Limits(self._text))
 
-    def _sequence(self, sequence: Sequence, old: Any, new: list[Any], place: _Place) -> None:
+    def _sequence(self, sequence: Sequence, old: Any, new: list[Any], place: Place) -> None:
         items = sequence.items
         quoted = self._style.json or place.quoted or all(_is_quoted(item) for item in items)
         column = 0 if sequence.flow else self._text.column(sequence.start)
-        starts = self._starts(sequence, items)
+        starts = self.splicer.starts(sequence, items)
         kept: set[int] = set()
-        added: dict[int, list[_New]] = {}
-        last = _FIRST
+        added: dict[int, list[New]] = {}
+        last = FIRST
         for origin, value in zip(_origins(old, new, len(items)), new, strict=True):
             if origin is None:
-                added.setdefault(last, []).append(_New(None, value))
+                added.setdefault(last, []).append(New(None, value))
                 continue
             last = origin
             kept.add(origin)
-            here = _Place(
+            here = Place(
                 after=items[origin].outer if sequence.flow else starts[origin] + 1,
                 column=column,
                 item=True,
@@ -253,257 +152,16 @@ class _Editor:
             known = old[origin] if isinstance(old, list) and origin < len(old) else None
             self.rewrite(items[origin], known, value, here)
         parts = [
-            _Part(start, max(item.end, start + 1), index in kept)
+            Part(start, max(item.end, start + 1), index in kept)
             for index, (start, item) in enumerate(zip(starts, items, strict=True))
         ]
         if not kept:
-            self._put(sequence, new, place)
+            self.splicer.put(sequence, new, place)
         elif sequence.flow:
-            self._edit_flow(sequence, parts, added, quoted=quoted)
+            self.splicer.edit_flow(sequence, parts, added, quoted=quoted)
         else:
             outer = -1 if place.item or place.root else place.column
-            self._edit_block(items[-1], parts, added, outer=outer)
-
-    def _starts(self, node: Node, values: list[Node]) -> list[int]:
-        """Where each entry begins, with its key, `?` or dash."""
-        inner = node.start
-        flow = isinstance(node, Mapping | Sequence) and node.flow
-        if flow and self._content[inner] in "{[":
-            inner = self._text.skip_trivia(inner + 1)
-        starts = [inner]
-        for value in values[:-1]:
-            after = self._text.skip_trivia(value.end)
-            starts.append(self._text.skip_trivia(after + 1) if flow else after)
-        return starts
-
-    # Block collections
-
-    def _edit_block(
-        self, last: Node, parts: list[_Part], added: dict[int, list[_New]], outer: int
-    ) -> None:
-        """Edit a block collection whose last value is `last`, inside one at column `outer`."""
-        column = self._text.column(parts[0].start)
-        indent = " " * column
-        for index, entries in added.items():
-            lines = [indent + line for entry in entries for line in self._block_lines(entry, parts)]
-            if index == _FIRST:
-                self._insert_first(parts[0].start, column, lines)
-            else:
-                at = self._end_of_part(
-                    parts[index].end,
-                    column if index == len(parts) - 1 and column > outer else column + 1,
-                )
-                self._insert_lines(at, lines, last)
-        first = next(index for index, part in enumerate(parts) if part.keep)
-        if first and self._moves_up(parts[:first], parts[first]):
-            self._splice(parts[0].start, parts[first].start, "")
-            parts = parts[first:]
-        top = self._text.line_start(parts[0].start) == 0
-        for part in parts:
-            top = top and not part.keep
-            if not part.keep:
-                self._remove_lines(part, top)
-
-    def _moves_up(self, removed: list[_Part], heir: _Part) -> bool:
-        """Whether the entry takes the place of removed ones behind an outer dash."""
-        behind = self._text.before(removed[0].start).strip()
-        comments = _COMMENT_LINE_WITHIN.search(self._content, removed[0].end, heir.start)
-        return bool(behind) and not comments
-
-    def _block_lines(self, new: _New, parts: list[_Part]) -> list[str]:
-        if new.key is not None:
-            return block_entry(new.key, new.value, self._style)
-        first = self._content[parts[0].start + 1 : parts[0].end]
-        blanks = len(first) - len(first.lstrip(" "))
-        return block_item(new.value, self._style, gap=max(blanks, 1))
-
-    def _end_of_part(self, end: int, column: int) -> int:
-        """The end of the line, or of the comment lines below it from `column` on."""
-        at = self._text.line_end(end)
-        while at < len(self._content):
-            start = self._text.next_line(at)
-            line = self._text.after(start)
-            if not _COMMENT_LINE.match(line) or len(line) - len(line.lstrip(" \t")) < column:
-                break
-            at = self._text.line_end(start)
-        return at
-
-    def _insert_lines(self, at: int, lines: list[str], last: Node) -> None:
-        """Insert below the line that ends at `at`."""
-        if not lines:
-            return
-        line_break = self._text.line_break(at)
-        self._splice(at, at, "".join(line_break + line for line in lines))
-        if at == len(self._content):
-            self._keep_unbroken(last)
-
-    def _keep_unbroken(self, last: Node) -> None:
-        """A block scalar that the file's end left without its line break shall not get one."""
-        while isinstance(last, Mapping | Sequence) and not last.flow:
-            last = last.entries[-1].value if isinstance(last, Mapping) else last.items[-1]
-        header = _BLOCK_HEADER.match(self._content, last.start)
-        ends = isinstance(last, Scalar) and last.end == len(self._content)
-        stays = all(change.end <= last.start for change in self.splices if change.start < last.end)
-        if ends and stays and header:
-            self._splice(header.start(), header.end(), "".join(header.groups()) + "-")
-
-    def _insert_first(self, start: int, column: int, lines: list[str]) -> None:
-        """Insert above the first item and the comment lines that belong to it."""
-        line_break = self._text.line_break(start)
-        if self._text.before(start).strip():  # the dash of an outer item is on the line
-            text = "".join(line + line_break for line in lines) + " " * column
-            self._splice(start, start, text.removeprefix(" " * column))
-            return
-        at = self._text.break_before(start)
-        while at and _COMMENT_LINE.match(self._text.before(at)):
-            if self._text.indentation(at) != " " * column:
-                break
-            at = self._text.break_before(at)
-        if at:
-            self._splice(at, at, "".join(line_break + line for line in lines))
-        else:
-            self._splice(0, 0, "".join(line + line_break for line in lines))
-
-    def _remove_lines(self, part: _Part, top: bool) -> None:
-        """Remove the part's lines with the break before them, at the file's `top` after them."""
-        start, end = self._text.line_start(part.start), self._text.line_end(part.end)
-        before = self._text.before(part.start).rstrip()
-        above = self._text.break_before(start)
-        if before:  # an outer dash stays
-            self._splice(start + len(before), end, "")
-        elif top:
-            self._splice(start, self._text.next_line(end), "")
-        elif end == len(self._content) and above in self._block_scalar_ends:
-            self._splice(start, end, "")  # that break is the scalar's
-        else:
-            self._splice(above, end, "")
-
-    # Flow collections
-
-    def _edit_flow(
-        self, node: Node, parts: list[_Part], added: dict[int, list[_New]], quoted: bool
-    ) -> None:
-        if not any(added.values()) and all(part.keep for part in parts):
-            return
-        if self._content[node.start] not in "{[":
-            raise EditError  # the one entry of `[key: value]`
-        first, last = parts[0].start, _last_kept(parts)
-        blank = not self._text.before(first).strip()
-        own_lines = blank and node.start < self._text.line_start(first)
-        indent = self._text.indentation(first if own_lines else node.start)
-        gap = self._text.line_break(first) + indent if own_lines else self._gap(parts)
-        tail = parts[last + 1 :]
-        for index, entries in added.items():
-            texts = [self._flow_text(entry, indent, quoted) for entry in entries]
-            if index == last and tail and texts:
-                self._splice(tail[0].start, tail[-1].end, ("," + gap).join(texts))
-                tail = []
-            elif index == _FIRST:
-                self._splice(first, first, "".join(f"{text},{gap}" for text in texts))
-            elif texts:
-                self._insert_flow(parts[index].end, texts, gap, own_lines)
-        for part, heir in pairwise(parts[: last + 1]):
-            if not part.keep:
-                self._splice(part.start, heir.start, "")
-        if tail:
-            comma = self._text.skip_trivia(parts[last].end)
-            self._splice(comma, comma + 1, "")
-            between = self._content[comma + 1 : tail[0].start].rstrip()
-            self._splice(comma + 1 + len(between), tail[-1].end, "")
-
-    def _gap(self, parts: list[_Part]) -> str:
-        """What follows a comma on one line."""
-        if len(parts) > 1:
-            between = self._content[parts[0].end : parts[1].start]
-            if between.strip() == "," and between.isprintable():
-                return between.partition(",")[2]
-        return self._style.comma[1:]
-
-    def _flow_text(self, new: _New, indent: str, quoted: bool) -> str:
-        key = "" if new.key is None else flow_key(new.key, self._style, quoted=quoted)
-        return key + pretty(new.value, self._style, indent, quoted=quoted)
-
-    def _insert_flow(self, end: int, texts: list[str], gap: str, own_lines: bool) -> None:
-        at = self._text.skip_trivia(end)
-        comma = self._content.startswith(",", at)
-        at = at + 1 if comma else end
-        if not comma:
-            self._splice(at, at, ",")
-        rest = self._text.after(at).strip()
-        if own_lines and (not rest or rest.startswith("#")):
-            at = self._text.line_end(at)
-        self._splice(at, at, ",".join(gap + text for text in texts) + ("," if comma else ""))
-
-    # Whole values
-
-    def _put(self, node: Node, new: Any, place: _Place) -> None:
-        """Write the value anew; the node's anchor stays, its tag goes."""
-        if place.after == _NOWHERE:
-            raise EditError
-        site = self._site(node, place)
-        if is_nested(new) and not place.flow:
-            self._put_block(site, new, place)
-            return
-        text = site.anchor + self._inline(node, new, place)
-        if site.beneath:
-            self._splice(site.attach, site.attach, " " + text)
-            self._splice(self._text.line_end(site.attach), self._text.line_end(site.end), "")
-        elif site.begin == site.end and not place.root:
-            self._splice(site.attach, site.attach, " " + text)
-        else:
-            self._splice(site.begin, site.end, text)
-
-    def _site(self, node: Node, place: _Place) -> _Site:
-        begin, attach, anchor = node.start, place.after, ""
-        if node.tag is not None:
-            begin = node.outer
-            anchor = f"&{node.anchor} " if node.anchor else ""
-        elif node.anchor is not None:
-            attach = node.outer + 1 + len(node.anchor)
-        return _Site(
-            attach=attach,
-            begin=begin,
-            end=max(node.end, attach),
-            anchor=anchor,
-            beneath=_is_block(node) and self._text.line_start(begin) > attach,
-            anchored=node.anchor is not None,
-        )
-
-    def _inline(self, node: Node, new: Any, place: _Place) -> str:
-        if isinstance(new, dict | list):
-            indent = self._text.indentation(place.after)
-            return pretty(new, self._style, indent, quoted=place.quoted)
-        style = node.style if isinstance(node, Scalar) else ""
-        like = style if style in ("'", '"') else ""
-        return write_scalar(new, flow=place.flow, quoted=place.quoted, like=like)
-
-    def _put_block(self, site: _Site, new: Any, place: _Place) -> None:
-        lines = block(new, self._style)
-        line_break = self._text.line_break(site.attach)
-        if place.root:
-            self._splice(site.begin, site.end, line_break.join(lines))
-        elif place.item and not site.anchored:
-            written = site.begin < site.end
-            column = self._text.column(site.begin) if written else place.column + 2
-            below = [line_break + " " * column + line for line in lines[1:]]
-            begin = site.begin if written else site.attach
-            self._put_lines(begin, site.end, lines[0] if written else " " + lines[0], below)
-        else:
-            step = self._style.step if isinstance(new, dict) else self._style.list_step
-            column = place.column + (2 if place.item else step)
-            below = [line_break + " " * column + line for line in lines]
-            if site.beneath:
-                end = self._text.line_end(site.end)
-                self._splice(self._text.line_end(site.attach), end, "".join(below))
-            else:
-                head = " " + site.anchor.rstrip() if site.anchor else ""
-                self._put_lines(site.attach, site.end, head, below)
-
-    def _put_lines(self, begin: int, end: int, head: str, below: list[str]) -> None:
-        """Replace a value by `head` on its line, and more lines below that line's comment."""
-        self._splice(begin, end, head)
-        at = self._text.line_end(end)
-        self._splice(at, at, "".join(below))
+            self.splicer.edit_block(items[-1], parts, added, outer=outer)
 
 
 def _origins(old: Any, new: list[Any], length: int) -> list[int | None]:
@@ -543,13 +201,12 @@ def _shadowed(mapping: Mapping, read: Callable[[Node], Any]) -> set[str]:
     return shadowed
 
 
-def _is_block(node: Node) -> bool:
-    return isinstance(node, Mapping | Sequence) and not node.flow
+def _shares(node: Node) -> bool:
+    """Whether what the node reads as may change with another place."""
+    return isinstance(node, Alias) or (
+        isinstance(node, Mapping) and any(entry.name is None for entry in node.entries)
+    )
 
 
 def _is_quoted(node: Node) -> bool:
     return isinstance(node, Scalar) and node.style == '"'
-
-
-def _last_kept(parts: list[_Part]) -> int:
-    return max((index for index, part in enumerate(parts) if part.keep), default=_FIRST)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .compose import LimitError, Limits, build
-from .edit import EditError, Splice, spliced, splices
+from .edit import splices
 from .nodes import Mapping, Node, Sequence, merged, resolved
 from .patch import PatchError, apply, parse_pointer, same
 from .read_json import looks_like_json, read_json
 from .render import Style
+from .splice import EditError, Splice, spliced
 from .text import ManifestError, Position, Text
 
 if TYPE_CHECKING:
