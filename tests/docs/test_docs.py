@@ -23,6 +23,9 @@ WEB = (
     "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n"
     "spec: {containers: [{name: web, image: 'web:1'}]}\n"
 )
+POLICY = (
+    "apiVersion: batten.dev/v1alpha1\nkind: HardeningPolicy\nmetadata: {name: shop}\nspec: {}\n"
+)
 
 
 def commands() -> list[str]:
@@ -51,6 +54,7 @@ def test_command(command: str, tmp_path: Path) -> None:
     (tmp_path / "deploy").mkdir()
     for name in ("web.yaml", "misplaced.yaml", "deploy/web.yaml"):
         (tmp_path / name).write_text(WEB)
+    (tmp_path / "policy.yaml").write_text(POLICY)
     ran = batten(*command.split()[1:], cwd=tmp_path)
     assert ran.code in (0, 1), ran.err
 
