@@ -55,17 +55,18 @@ def review(  # noqa: PLR0913
     operation: str = "CREATE",
     subresource: str = "",
     groups: tuple[str, ...] = ("system:authenticated",),
-    kind: str | None = None,
+    api_version: str = "",
+    kind: str = "",
 ) -> Json:
     """The request for an object; its kind is the object's own unless another is said."""
-    shape = value or old or {}
-    group, _, version = shape.get("apiVersion", "v1").rpartition("/")
+    shape = value or old
+    group, _, version = (api_version or text(shape, "apiVersion")).rpartition("/")
     return {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "request": {
             "uid": UID,
-            "kind": {"group": group, "version": version, "kind": kind or shape.get("kind", "Pod")},
+            "kind": {"group": group, "version": version, "kind": kind or text(shape, "kind")},
             "resource": {"group": group, "version": version, "resource": "pods"},
             "name": "web",
             "namespace": "shop",
@@ -78,6 +79,12 @@ def review(  # noqa: PLR0913
             "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
         },
     }
+
+
+def text(value: Json, field: str) -> str:
+    """A field's text, "" for whatever else stands there."""
+    found = value.get(field) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def hardened(value: Json) -> Json:
