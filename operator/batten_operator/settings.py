@@ -73,10 +73,10 @@ class Settings:
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
     """Raises SystemExit(2) after one line on stderr that names the setting and what it takes."""
-    parser = _parser(environment)
-    settings = Settings(**vars(parser.parse_args(arguments)))
+    flags = parser(environment)
+    settings = Settings(**vars(flags.parse_args(arguments)))
     if settings.certificate_propagation > settings.certificate_lifetime / 4:
-        parser.error("--certificate-propagation is more than a quarter of --certificate-lifetime")
+        flags.error("--certificate-propagation is more than a quarter of --certificate-lifetime")
     return settings
 
 
@@ -85,8 +85,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _parser(environment: Mapping[str, str]) -> _Parser:
-    parser = _Parser(
+def parser(environment: Mapping[str, str]) -> _Parser:
+    """Every flag; what the environment says is its default."""
+    flags = _Parser(
         prog="batten-operator",
         description="Serves Batten's admission webhooks.",
         allow_abbrev=False,
@@ -94,7 +95,7 @@ def _parser(environment: Mapping[str, str]) -> _Parser:
 
     def option(flag: str, default: str, help_text: str, kind: Callable[[str], object]) -> None:
         variable = "BATTEN_" + flag.upper().replace("-", "_")
-        parser.add_argument(
+        flags.add_argument(
             f"--{flag}",
             type=kind,
             default=environment.get(variable, default),
@@ -102,10 +103,10 @@ def _parser(environment: Mapping[str, str]) -> _Parser:
         )
 
     option("preset", "hardened", "the built-in policy: " + ", ".join(PRESETS), _preset)
-    parser.add_argument(
+    flags.add_argument(
         "--enforce",
         action=argparse.BooleanOptionalAction,
-        default=_mode(parser, environment.get("BATTEN_MODE", "observe")),
+        default=_mode(flags, environment.get("BATTEN_MODE", "observe")),
         help="change and deny; otherwise only say what would be changed or denied"
         " [BATTEN_MODE: enforce or observe; default: observe]",
     )
@@ -163,7 +164,7 @@ def _parser(environment: Mapping[str, str]) -> _Parser:
     )
     option("drain", "15s", "how long to go on serving after SIGTERM", _duration)
     option("log-level", "info", "debug, info, warning or error", _level)
-    return parser
+    return flags
 
 
 def _own_namespace() -> str:
