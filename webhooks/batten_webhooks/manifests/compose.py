@@ -12,7 +12,7 @@ from .text import ManifestError, Position
 if TYPE_CHECKING:
     from .text import Text
 
-DEEPEST = 200  # levels; Python recurses over values, and no manifest comes near
+DEEPEST = 100  # levels; Python recurses over values, and real manifests stay under 40
 MOST_NODES = 1_000_000  # aliases expanded
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TEMPLATE = re.compile(
