@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
+import jsonpatch
 import pytest
 
 from batten_webhooks.manifests import Manifest
@@ -1610,6 +1612,24 @@ b: 1
 """,
     ),
 ]
+
+
+@pytest.mark.parametrize("text", ["[1, null]", '{"a": [1, {}]}', '{"a":{"b":[]}}', "[{}]"])
+@pytest.mark.parametrize("value", ["x", "on", {"k": ["x", None]}, [{"é": "x"}]])
+def test_json_stays_json(text: str, value: Any) -> None:
+    manifest = Manifest.parse(text.encode(), name="manifest.json")
+
+    def check(node: Any, pointer: str) -> None:
+        if pointer:
+            operation = {"op": "replace", "path": pointer, "value": value}
+            wanted = jsonpatch.apply_patch(manifest.documents[0].value, [operation])
+            assert json.loads(manifest.edit({0: [operation]})) == wanted
+        for key, item in node.items() if isinstance(node, dict) else ():
+            check(item, f"{pointer}/{key}")
+        for index, item in enumerate(node) if isinstance(node, list) else ():
+            check(item, f"{pointer}/{index}")
+
+    check(manifest.documents[0].value, "")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -66,7 +66,8 @@ class _Editor:
 
     def _mapping(self, mapping: Mapping, old: Any, new: dict[str, Any], place: Place) -> None:
         entries = mapping.entries
-        quoted = self._style.json or all(_is_quoted(entry.key) for entry in entries)
+        json_like = mapping.flow and all(_is_quoted(entry.key) for entry in entries)
+        quoted = self._style.json or json_like
         shadowed = _shadowed(mapping, self._read)
         for entry in entries:
             if entry.name in new and entry.name not in shadowed:
@@ -130,7 +131,8 @@ class _Editor:
 
     def _sequence(self, sequence: Sequence, old: Any, new: list[Any], place: Place) -> None:
         items = sequence.items
-        quoted = self._style.json or place.quoted or all(_is_quoted(item) for item in items)
+        json_like = sequence.flow and all(map(_is_quoted, items))
+        quoted = self._style.json or place.quoted or json_like
         column = 0 if sequence.flow else self._text.column(sequence.start)
         starts = self.splicer.starts(sequence, items)
         kept: set[int] = set()

@@ -133,6 +133,8 @@ class Manifest:
         try:
             data = self._text.encode(spliced(self._text.content, changes))
             edited = Manifest.parse(data, name=self.name)
+            if self._json and not edited._json:
+                raise EditError
         except (EditError, ManifestError):
             raise self._by_hand(patches, min(patches)) from None
         written = [document.value for document in edited.documents]
