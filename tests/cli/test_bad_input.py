@@ -110,7 +110,10 @@ def test_unrelated_files_can_be_passed_over(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["check", "missing.yaml"], "missing.yaml: no such file or directory"),
-        (["check", "--policy=none", "missing.yaml"], "neither a preset nor a readable file"),
+        (
+            ["check", "--policy=none", "missing.yaml"],
+            "neither one of baseline, restricted, hardened nor a readable file",
+        ),
         (["explain", "run-as-nonroot"], "did you mean run-as-non-root?"),
         (["review", "--webhook=mutate"], "not an AdmissionReview"),
         (["check"], "required: PATH"),

@@ -11,22 +11,30 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from batten_webhooks.manifests import Document, Manifest, ManifestError
-from batten_webhooks.manifests.text import LARGEST_FILE
+from batten_webhooks.messages import printable
 from batten_webhooks.policy import Mutation, Policy, Setting
 from batten_webhooks.rules import RULES
-from batten_webhooks.rules.rule import VERSIONS, Rule, Version, shown
+from batten_webhooks.rules.rule import SHOWN_LENGTH, VERSIONS, Rule, Version, shown
 from batten_webhooks.verdict import Action, field_path, pointer_token
 
 LATEST = "latest"
 # Fields of a policy in a cluster that a file has no use for.
 IN_A_CLUSTER = {("spec", "match"), ("spec", "priority")}
+# Where these are wrong it is something else, whose other fields say nothing.
+WHAT_IT_IS = {("apiVersion",), ("kind",)}
 
 Location = tuple[str | int, ...]
 
@@ -40,6 +48,15 @@ class Model(BaseModel):
         alias_generator=to_camel, extra="forbid", strict=True, frozen=True, populate_by_name=False
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_said(cls, value: Any) -> Any:
+        """As in Kubernetes: `spec:` with nothing behind it is no mistake."""
+        if not isinstance(value, dict):
+            return value
+        known = {field.alias for field in cls.model_fields.values()}
+        return {key: each for key, each in value.items() if each is not None or key not in known}
+
 
 class Defaults(Model):
     """For every rule that does not say otherwise; advice keeps its own actions."""
@@ -51,7 +68,7 @@ class Defaults(Model):
 class Metadata(Model):
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(min_length=1, max_length=253)
+    name: str = Field(max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
 
 
 def _rule_model(rule: Rule) -> type[Model]:
@@ -86,23 +103,22 @@ class HardeningPolicy(Model):
     spec: Spec = Spec()
 
 
-def load(name: str) -> Policy:
-    """The policy in a file. Raises PolicyError."""
-    try:
-        with Path(name).open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
-        raise PolicyError(
-            f"--policy {name}: neither a preset nor a readable file ({reason})"
-        ) from None
+def load(data: bytes, name: str) -> Policy:
+    """The policy in a file of that name. Raises PolicyError."""
     try:
         manifest = Manifest.parse(data, name=name)
     except ManifestError as error:
         raise PolicyError(f"{name}:{error}") from None
     documents = [document for document in manifest.documents if document.value is not None]
-    if len(documents) != 1:
-        raise PolicyError(f"{name}: holds {len(documents)} documents, expected one HardeningPolicy")
+    if not documents:
+        raise PolicyError(f"{name}: holds no HardeningPolicy")
+    if len(documents) > 1:
+        raise _error(name, documents[1], [((), "a second document: put one policy in a file")])
+    value = documents[0].value
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if isinstance(kind, str) and kind.endswith("List"):
+        wrong = f"must be HardeningPolicy, not {shown(kind)}: put one policy in a file, by itself"
+        raise _error(name, documents[0], [(("kind",), wrong)])
     return _read(name, documents[0])
 
 
@@ -111,6 +127,7 @@ def _read(name: str, document: Document) -> Policy:
         policy = HardeningPolicy.model_validate(document.value)
     except ValidationError as error:
         found = [(details["loc"], _message(dict(details))) for details in error.errors()]
+        found = [wrong for wrong in found if wrong[0] in WHAT_IT_IS] or found
         raise _error(name, document, found) from None
     wrong: list[tuple[Location, str]] = []
     version = _version(policy.spec.pod_security_version)
@@ -167,7 +184,9 @@ def _error(name: str, document: Document, found: list[tuple[Location, str]]) -> 
     lines = []
     for location, message in found:
         place = document.locate("".join(f"/{pointer_token(str(token))}" for token in location))
-        field = field_path("".join(f"/{pointer_token(str(token))}" for token in location))
+        field = printable(
+            field_path("".join(f"/{pointer_token(str(token))}" for token in location))
+        )
         lines.append((place.line, place.column, f"{field}: {message}" if field else message))
     return PolicyError(
         "\n".join(f"{name}:{line}:{col}: {text}" for line, col, text in sorted(lines))
@@ -188,6 +207,13 @@ def _message(error: dict[str, Any]) -> str:
             return f"must be an object{_instead_of(given, ())}"
         case "list_type":
             return f"must be a list{_instead_of(given, ())}"
+        case "int_type" | "int_from_float":
+            return f"must be a whole number{_instead_of(given, ())}"
+        case "string_type":
+            hint = ": quote it" if isinstance(given, int | float) else ""
+            return f"must be a string{_instead_of(given, ())}{hint}"
+        case "string_pattern_mismatch" | "string_too_long":
+            return f"must be a name such as my-policy{_instead_of(given, ())}"
         case _:
             text = str(error["msg"]).removeprefix("Input should be ")
             return f"must be {text}{_instead_of(given, ())}"
@@ -209,8 +235,9 @@ def _instead_of(given: Any, allowed: Sequence[str]) -> str:
         return (
             "" if given is None or isinstance(given, dict | list) else f", not {json.dumps(given)}"
         )
-    close = difflib.get_close_matches(given.capitalize(), allowed, n=1)
-    return f", not {shown(given)}" + (f": did you mean {close[0]}?" if close else "")
+    close = difflib.get_close_matches(given.capitalize(), allowed, n=1) if allowed[1:] else ()
+    quoted = shown(given) if allowed else json.dumps(given[:SHOWN_LENGTH])
+    return f", not {quoted}" + (f": did you mean {close[0]}?" if close else "")
 
 
 def _either(words: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from batten_webhooks.workload import Kind, Malformed, Workload, read_objects
 SUFFIXES = (".yaml", ".yml", ".json")
 PASSED_OVER = frozenset(("node_modules", "__pycache__"))
 STDIN = "<stdin>"
+NO_OBJECT = "holds no Kubernetes object (apiVersion and kind)"
 MANY = 50
 
 
@@ -29,6 +30,11 @@ class Source:
         """The path as it can be printed, whatever bytes its name is made of."""
         text = os.fsencode(self.path).decode(errors="backslashreplace")
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+    def is_text_of_another_kind(self, data: bytes) -> bool:
+        """Such as a Dockerfile: what is wrong with it as YAML is nobody's business."""
+        named = self.path == STDIN or self.path.lower().endswith(SUFFIXES)
+        return not named and b"apiVersion" not in data
 
 
 class Unusable(Exception):
@@ -112,9 +118,11 @@ def parse(source: Source, data: bytes) -> Manifest:
     try:
         manifest = Manifest.parse(data, name=source.shown)
     except ManifestError as error:
+        if source.is_text_of_another_kind(data):
+            raise Unrelated(NO_OBJECT) from None
         raise Unusable(source, error.message, error.line, error.column) from None
     if not any(_is_object(document.value) for document in manifest.documents):
-        raise Unrelated("holds no Kubernetes object (apiVersion and kind)")
+        raise Unrelated(NO_OBJECT)
     return manifest
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from batten_webhooks.cli import CannotRun
-from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable
+from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable, read_file
 from batten_webhooks.cli.fixes import Edit
 from batten_webhooks.messages import place, subject, title
 from batten_webhooks.policy import PRESETS, Policy
@@ -22,7 +22,8 @@ Level = Literal["error", "warning", "note"]
 class Problem:
     """One violation with its place in a file; `line` and `column` count from 1.
 
-    `edits` would mend it by itself, where that was asked for.
+    `fixable` says that hardening the file under the same policy takes it away; `edits` would do
+    that for it alone, where they were asked for.
     """
 
     file: str
@@ -89,7 +90,7 @@ def problem(
         remedy=finding.remedy,
         object=title(workload),
         container=finding.container,
-        fixable=bool(finding.changes),
+        fixable=violation.fixed,
         edits=tuple(edits),
     )
 
@@ -111,7 +112,14 @@ def read_policy(name: str) -> Policy:
     )
 
     try:
-        return load(name)
+        data = read_file(name)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", "") or "cannot be read").lower()
+        raise CannotRun(
+            f"--policy {name}: neither one of {', '.join(PRESETS)} nor a readable file ({reason})"
+        ) from None
+    try:
+        return load(data, name)
     except PolicyError as error:
         raise CannotRun(str(error)) from None
 

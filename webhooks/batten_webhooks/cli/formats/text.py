@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import Namespace
 
 from batten_webhooks.cli.judge import Problem, Result
 from batten_webhooks.cli.terminal import Styled, styler
+
+COMMENT = re.compile(r"\s#")
+# What opens a collection in flow style, and what matters in one: a quoted text, a bracket, a comma.
+FLOW = re.compile(r"(?:^|[\s:\[{,-])[\[{]")
+TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[][{},]")
 
 
 def write(result: Result, options: Namespace) -> None:
@@ -36,7 +42,7 @@ def _paragraph(problem: Problem, styled: Styled) -> str:
     text = printable(problem.text)
     indent = len(text) - len(text.lstrip())
     start = max(indent, min(problem.column - 1, len(text)))
-    underline = "^" * max(1, len(text[start:].rstrip().split(" #")[0].rstrip()))
+    underline = "^" * max(1, len(_field(text, start)))
     return "\n".join(
         [
             (
@@ -50,6 +56,19 @@ def _paragraph(problem: Problem, styled: Styled) -> str:
             f"{' ' * len(number)} = help: {problem.remedy}\n",
         ]
     )
+
+
+def _field(text: str, start: int) -> str:
+    """The field that begins there, without a comment; in flow style up to the next one."""
+    rest = COMMENT.split(text[start:])[0].rstrip()
+    if not FLOW.search(text[:start]):
+        return rest
+    depth = 0
+    for match in TOKEN.finditer(rest):
+        depth += (match[0] in "{[") - (match[0] in "}]")
+        if depth < 0 or (match[0] == "," and not depth):
+            return rest[: match.start()]
+    return rest
 
 
 def printable(text: str) -> str:
@@ -74,7 +93,8 @@ def _summary(result: Result) -> str:
         counts.append(f"{_counted(len(result.unusable), 'file')} unusable")
     if result.skipped:
         counts.append(f"{len(result.skipped)} skipped")
-    return ", ".join(counts)
+    mended = sum(problem.fixable for problem in result.problems)
+    return ", ".join(counts) + (f"; `batten harden` mends {mended}" if mended else "")
 
 
 def _counted(number: int, what: str) -> str:
