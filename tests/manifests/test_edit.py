@@ -22,6 +22,21 @@ class Case(NamedTuple):
 
 CASES = [
     Case(
+        "key that a merge of its own value overrules",
+        """\
+k: &a
+  k: 1
+<<: *a
+""",
+        [("add", "/z", 1)],
+        """\
+k: &a
+  k: 1
+<<: *a
+z: 1
+""",
+    ),
+    Case(
         "every alias gets the same edit",
         """\
 x: &a

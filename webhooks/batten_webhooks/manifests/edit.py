@@ -70,7 +70,9 @@ class _Editor:
         quoted = self._style.json or json_like
         shadowed = _shadowed(mapping, self._read)
         for entry in entries:
-            if entry.name in new and entry.name not in shadowed:
+            if entry.name in shadowed:
+                self._anchored |= {id(node): self._read(node) for node in _anchors(entry.value)}
+            elif entry.name in new:
                 self._value(mapping, entry, old, new[entry.name], quoted)
         inherited = self._inherited(mapping, new, shadowed)
         if inherited is None:
@@ -208,6 +210,10 @@ def _shares(node: Node) -> bool:
     return isinstance(node, Alias) or (
         isinstance(node, Mapping) and any(entry.name is None for entry in node.entries)
     )
+
+
+def _anchors(node: Node) -> list[Node]:
+    return [inner for inner in walk(node) if inner.anchor is not None]
 
 
 def _is_quoted(node: Node) -> bool:
