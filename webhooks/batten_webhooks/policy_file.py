@@ -36,6 +36,17 @@ IN_A_CLUSTER = {("spec", "match"), ("spec", "priority")}
 # Where these are wrong it is something else, whose other fields say nothing.
 WHAT_IT_IS = {("apiVersion",), ("kind",)}
 
+# Pydantic's types of errors, in words that complete "must be …".
+EXPECTED = {
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "an object",
+    "string_pattern_mismatch": "a name such as my-policy",
+    "string_too_long": "a name such as my-policy",
+    "string_type": "a string",
+}
+
 Location = tuple[str | int, ...]
 
 
@@ -194,29 +205,17 @@ def _error(name: str, document: Document, found: list[tuple[Location, str]]) -> 
 
 
 def _message(error: dict[str, Any]) -> str:
-    location, given = error["loc"], error["input"]
-    match error["type"]:
-        case "extra_forbidden":
-            return _unknown(location)
-        case "missing":
-            return "is missing"
-        case "literal_error":
-            allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-            return f"must be {_either(allowed)}{_instead_of(given, allowed)}"
-        case "model_type" | "model_attributes_type":
-            return f"must be an object{_instead_of(given, ())}"
-        case "list_type":
-            return f"must be a list{_instead_of(given, ())}"
-        case "int_type" | "int_from_float":
-            return f"must be a whole number{_instead_of(given, ())}"
-        case "string_type":
-            hint = ": quote it" if isinstance(given, int | float) else ""
-            return f"must be a string{_instead_of(given, ())}{hint}"
-        case "string_pattern_mismatch" | "string_too_long":
-            return f"must be a name such as my-policy{_instead_of(given, ())}"
-        case _:
-            text = str(error["msg"]).removeprefix("Input should be ")
-            return f"must be {text}{_instead_of(given, ())}"
+    location, kind, given = error["loc"], error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return _unknown(location)
+    if kind == "missing":
+        return "is missing"
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return f"must be {_either(allowed)}{_instead_of(given, allowed)}"
+    expected = EXPECTED.get(kind) or str(error["msg"]).removeprefix("Input should be ")
+    hint = ": quote it" if kind == "string_type" and isinstance(given, int | float) else ""
+    return f"must be {expected}{_instead_of(given)}{hint}"
 
 
 def _unknown(location: Location) -> str:
@@ -230,7 +229,7 @@ def _unknown(location: Location) -> str:
     )
 
 
-def _instead_of(given: Any, allowed: Sequence[str]) -> str:
+def _instead_of(given: Any, allowed: Sequence[str] = ()) -> str:
     if not isinstance(given, str):
         return (
             "" if given is None or isinstance(given, dict | list) else f", not {json.dumps(given)}"

@@ -50,10 +50,7 @@ class Text:
     def decode(cls, data: bytes) -> Text:
         """UTF-8, or UTF-16 by its byte order mark; ManifestError for anything else."""
         if len(data) > LARGEST_FILE:
-            size = len(data) / 2**20
-            raise ManifestError(
-                1, 1, f"the file has {size:.0f} MiB, more than the 16 MiB that are read: split it"
-            )
+            raise ManifestError(1, 1, "the file has more than 16 MiB: split it")
         bom, encoding = next(
             (known for known in _ENCODINGS if data.startswith(known[0])), (b"", "utf-8")
         )
