@@ -178,6 +178,8 @@ class AdmissionServer:
         size = MAX_BODY if length is None else length
         if size > MAX_BODY:
             raise Refused(413, f"more than {MAX_BODY} bytes")
+        if request.content.is_eof():  # all of it came with the headers: nothing to wait for
+            return await request.read()
         if self._held + size > MAX_BODIES:
             raise Refused(503, "too many large reviews at once")
         self._held += size
