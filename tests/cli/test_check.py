@@ -9,8 +9,9 @@ from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
-from batten_command import batten
+from batten_command import batten, batten_inside
 from batten_corpus import ROOT
+from batten_schemas import published_schema
 
 WEB = """\
 apiVersion: apps/v1
@@ -76,99 +77,74 @@ def test_json_is_as_its_schema_says(web: Path) -> None:
     assert [row["file"] for row in value["skipped"]] == ["compose.yaml"]
 
 
-# What of SARIF 2.1.0 we write, as its section 3 has it; unknown members are defects.
-TEXT_MESSAGE: dict[str, Any] = {
-    "type": "object",
-    "required": ["text"],
-    "properties": {"text": {"type": "string"}, "markdown": {"type": "string"}},
-    "additionalProperties": False,
-}
-LOCATION: dict[str, Any] = {
-    "type": "object",
-    "required": ["physicalLocation"],
-    "additionalProperties": False,
-    "properties": {
-        "physicalLocation": {
-            "type": "object",
-            "required": ["artifactLocation", "region"],
-            "properties": {
-                "artifactLocation": {"type": "object", "required": ["uri"]},
-                "region": {
-                    "type": "object",
-                    "required": ["startLine", "startColumn"],
-                    "properties": {
-                        "startLine": {"type": "integer", "minimum": 1},
-                        "startColumn": {"type": "integer", "minimum": 1},
-                    },
-                },
-            },
-        },
-        "logicalLocations": {"type": "array"},
-    },
-}
-SARIF: dict[str, Any] = {
-    "type": "object",
-    "required": ["version", "runs", "$schema"],
-    "properties": {
-        "version": {"const": "2.1.0"},
-        "runs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["tool", "results"],
-                "properties": {
-                    "tool": {
-                        "properties": {
-                            "driver": {
-                                "required": ["name", "version", "rules", "informationUri"],
-                                "properties": {
-                                    "rules": {
-                                        "items": {
-                                            "required": ["id", "shortDescription", "help"],
-                                            "properties": {
-                                                "shortDescription": TEXT_MESSAGE,
-                                                "help": TEXT_MESSAGE,
-                                            },
-                                        }
-                                    }
-                                },
-                            }
-                        }
-                    },
-                    "results": {
-                        "items": {
-                            "required": ["ruleId", "ruleIndex", "level", "message", "locations"],
-                            "properties": {
-                                "level": {"enum": ["none", "note", "warning", "error"]},
-                                "message": TEXT_MESSAGE,
-                                "locations": {"type": "array", "items": LOCATION, "minItems": 1},
-                            },
-                        }
-                    },
-                },
-            },
-        },
-    },
-}
+SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def test_sarif(web: Path) -> None:
+def test_sarif_is_as_its_standard_says(web: Path) -> None:
     (web / "broken.yaml").write_text("a: [")
-    ran = batten("check", "--format=sarif", "web.yaml", "broken.yaml", cwd=web)
+    (web / "a b#c.yaml").write_text(WEB)
+    ran = batten("check", "--format=sarif", "web.yaml", "a b#c.yaml", "broken.yaml", cwd=web)
     log = json.loads(ran.out)
-    jsonschema.validate(log, SARIF)
+    jsonschema.validate(log, published_schema(SARIF))
     run = log["runs"][0]
     rules = run["tool"]["driver"]["rules"]
     for result in run["results"]:
-        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        rule = rules[result["ruleIndex"]]
+        assert rule["id"] == result["ruleId"]
+        assert "## Why is this bad?" in rule["help"]["markdown"]
+        assert rule["helpUri"].endswith(f"/docs/rules/{rule['id']}.md")
+        assert (ROOT / "docs" / "rules" / f"{rule['id']}.md").is_file()
+    uris = {
+        result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        for result in run["results"]
+    }
+    assert uris == {"web.yaml", "a%20b%23c.yaml"}
     assert not run["invocations"][0]["executionSuccessful"]
     assert ran.code == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_each_fix_of_sarif_mends_its_violation(encoding: str, end: str, tmp_path: Path) -> None:
+    text = WEB.replace("\n", end) if end else WEB.removesuffix("\n")
+    path = tmp_path / "web.yaml"
+    path.write_bytes(text.encode(encoding))
+    log = json.loads(batten_inside("check", "--format=sarif", "web.yaml", cwd=tmp_path).out)
+    fixed = [result for result in log["runs"][0]["results"] if "fixes" in result]
+    assert len(fixed) > 5
+    for result in fixed:
+        (change,) = result["fixes"][0]["artifactChanges"]
+        path.write_bytes(_replaced(text, change["replacements"]).encode(encoding))
+        left = json.loads(batten_inside("check", "--format=json", "web.yaml", cwd=tmp_path).out)
+        assert _key(result) not in {(p["rule"], p["field"]) for p in left["problems"]}
+
+
+def _key(result: dict[str, Any]) -> tuple[str, str]:
+    return result["ruleId"], result["locations"][0]["logicalLocations"][0]["fullyQualifiedName"]
+
+
+def _replaced(text: str, replacements: list[dict[str, Any]]) -> str:
+    """SARIF 2.1.0, section 3.57: the regions are those of the file before any replacement."""
+    starts = [0, *(index + 1 for index, character in enumerate(text) if character == "\n")]
+    for replacement in reversed(replacements):
+        region = replacement["deletedRegion"]
+        start = starts[region["startLine"] - 1] + region["startColumn"] - 1
+        end = starts[region["endLine"] - 1] + region["endColumn"] - 1
+        text = text[:start] + replacement["insertedContent"]["text"] + text[end:]
+    return text
+
+
 def test_junit(web: Path) -> None:
-    root = ET.fromstring(batten("check", "--format=junit", "web.yaml", cwd=web).out.strip())  # noqa: S314
+    (web / "ok.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")
+    (web / "broken.yaml").write_text("a: [\x85")
+    ran = batten("check", "--format=junit", "web.yaml", "ok.yaml", "broken.yaml", cwd=web)
+    root = ET.fromstring(ran.out.strip())  # noqa: S314
     failures = root.findall("./testsuite[@name='web.yaml']/testcase/failure")
     assert len(failures) == int(root.attrib["failures"]) > 0
+    assert root.findall("./testsuite[@name='ok.yaml']/testcase[@name='no violations']")
+    assert root.findall("./testsuite[@name='broken.yaml']/testcase/error")
+    assert root.attrib["errors"] == "1"
+    assert int(root.attrib["tests"]) == len(root.findall(".//testcase"))
     clean = batten("check", "--format=junit", "--policy=baseline", "web.yaml", cwd=web)
     assert ET.fromstring(clean.out.strip()).attrib["failures"] == "0"  # noqa: S314
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from typing import TextIO
@@ -26,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except CannotRun as error:
-        for line in str(error).splitlines():
-            print(f"batten: {line}", file=sys.stderr)
+        _tell(str(error))
         return 2
     except KeyboardInterrupt:
         _abandon(sys.stdout)
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         _abandon(sys.stdout)
-        print(f"batten: cannot write: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        _tell(f"cannot write: {(error.strerror or str(error)).lower()}")
         return 2
     except Exception as error:
-        print(f"batten: internal error, please report it: {_defect(error)}", file=sys.stderr)
+        _tell(f"internal error, please report it: {_defect(error)}")
         return 2
     return code
 
@@ -54,6 +54,13 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser().print_help()
         return 0
     return int(import_module(f"batten_webhooks.cli.{options.run}").run(options))
+
+
+def _tell(message: str) -> None:
+    """On stderr, line by line; where that cannot be written, the exit code has to do."""
+    with suppress(OSError):
+        for line in message.splitlines():
+            print(f"batten: {line}", file=sys.stderr)
 
 
 def _defect(error: Exception) -> str:
