@@ -48,10 +48,11 @@ class Served:
     latencies: list[float] = field(default_factory=list)
 
     async def flood(self, seconds: float) -> None:
-        used, started = self.server.processor_seconds(), time.perf_counter()
-        answered = await client.flood(self.target, seconds, CONNECTIONS)
-        self.rates.append(answered / (time.perf_counter() - started))
-        self.processor.append((self.server.processor_seconds() - used) / answered * 1e6)
+        async with client.connected(self.target, CONNECTIONS) as opened:
+            used, started = self.server.processor_seconds(), time.perf_counter()
+            answered = await client.flood(opened, self.target, seconds)
+            self.rates.append(answered / (time.perf_counter() - started))
+            self.processor.append((self.server.processor_seconds() - used) / answered * 1e6)
 
 
 def main() -> int:

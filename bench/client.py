@@ -90,7 +90,7 @@ async def connected(target: Target, connections: int) -> AsyncIterator[list[Conn
         connection.close()
 
 
-async def flood(target: Target, seconds: float, connections: int) -> int:
+async def flood(opened: Sequence[Connection], target: Target, seconds: float) -> int:
     """Reviews answered while every connection sends the next as soon as it has an answer."""
     end = time.perf_counter() + seconds
     loop = asyncio.get_running_loop()
@@ -101,16 +101,19 @@ async def flood(target: Target, seconds: float, connections: int) -> int:
             loop.call_soon(stay_awake)
 
     stay_awake()
-    return await _until([target], connections, lambda: time.perf_counter() < end)
+    return await _until(opened, [target], lambda: time.perf_counter() < end)
 
 
 async def send(targets: Sequence[Target], number: int, connections: int) -> None:
     """So many reviews, of each target in turn."""
     left = itertools.count(number, -1)
-    await _until(targets, connections, lambda: next(left) > 0)
+    async with connected(targets[0], connections) as opened:
+        await _until(opened, targets, lambda: next(left) > 0)
 
 
-async def _until(targets: Sequence[Target], connections: int, more: Callable[[], bool]) -> int:
+async def _until(
+    opened: Sequence[Connection], targets: Sequence[Target], more: Callable[[], bool]
+) -> int:
     async def work(connection: Connection) -> int:
         count = 0
         for target in itertools.cycle(targets):
@@ -120,8 +123,7 @@ async def _until(targets: Sequence[Target], connections: int, more: Callable[[],
             count += 1
         return count
 
-    async with connected(targets[0], connections) as opened:
-        return sum(await asyncio.gather(*map(work, opened)))
+    return sum(await asyncio.gather(*map(work, opened)))
 
 
 async def latencies(target: Target, rate: int, seconds: float, connections: int) -> list[float]:
