@@ -149,6 +149,21 @@ def test_junit(web: Path) -> None:
     assert ET.fromstring(clean.out.strip()).attrib["failures"] == "0"  # noqa: S314
 
 
+def test_a_long_line_is_shown_around_its_place(tmp_path: Path) -> None:
+    labels = {f"label-{number}": "x" * 50 for number in range(2000)}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a", "labels": labels},
+        "spec": {"hostPID": True, "containers": [{"name": "a", "image": "a:1"}]},
+    }
+    (tmp_path / "pod.json").write_text(json.dumps(pod))
+    ran = batten("check", "--policy=baseline", "pod.json", cwd=tmp_path)
+    source, marks = ran.out.splitlines()[1:3]
+    assert len(source) < 220
+    assert source[marks.index("^") : marks.rindex("^") + 1] == '"hostPID": true'
+
+
 def test_github_escapes_what_workflow_commands_would_read(web: Path) -> None:
     (web / "a,b:c%.yaml").write_text(WEB)
     ran = batten("check", "--format=github", "a,b:c%.yaml", cwd=web)

@@ -55,6 +55,15 @@ def test_diff_can_be_applied(web: Path) -> None:
     assert not batten("harden", "--diff", "web.yaml", cwd=web).out
 
 
+@pytest.mark.parametrize("tool", [["git", "apply", "-"], ["patch", "-p1"]])
+def test_diff_of_a_name_with_blanks_can_be_applied(tool: list[str], web: Path) -> None:
+    (web / "a b").mkdir()
+    (web / "web.yaml").rename(web / "a b" / "my web.yaml")
+    ran = batten("harden", "--diff", ".", cwd=web)
+    subprocess.run(tool, input=ran.out.encode(), cwd=web, check=True)
+    assert "runAsNonRoot" in (web / "a b" / "my web.yaml").read_text()
+
+
 def test_write_keeps_mode_and_links_and_is_done_once(web: Path) -> None:
     (web / "web.yaml").chmod(0o640)
     (web / "link.yaml").symlink_to("web.yaml")

@@ -140,6 +140,7 @@ def _print_diff(source: Source, before: bytes, after: bytes) -> None:
     if before == after:
         return
     name = "stdin" if source.path == STDIN else source.shown.lstrip("/")
+    name += "\t" * (" " in name)  # where a name with blanks ends, as diff(1) tells it
     for line in difflib.unified_diff(lines(before), lines(after), f"a/{name}", f"b/{name}"):
         end = "" if line.endswith("\n") else "\n\\ No newline at end of file\n"
         sys.stdout.buffer.write((line + end).encode())

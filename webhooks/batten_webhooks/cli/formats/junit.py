@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from xml.etree import ElementTree as ET
 
@@ -27,8 +28,8 @@ def write(result: Result, _: Namespace) -> None:
         for key, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
             counted.attrib[key] = str(len(list(counted.iter(tag))))
     ET.indent(root)
-    print('<?xml version="1.0" encoding="UTF-8"?>')
-    print(ET.tostring(root, encoding="unicode"))
+    text = ET.tostring(root, encoding="unicode")
+    sys.stdout.buffer.write(f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode())
 
 
 def _suite(root: ET.Element, file: str) -> ET.Element:

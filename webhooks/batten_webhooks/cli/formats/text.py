@@ -14,6 +14,8 @@ COMMENT = re.compile(r"\s#")
 FLOW = re.compile(r"(?:^|[\s:\[{,-])[\[{]")
 TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[][{},]")
 
+LONGEST_LINE = 200
+
 
 def write(result: Result, options: Namespace) -> None:
     styled = styler(options.color)
@@ -42,7 +44,9 @@ def _paragraph(problem: Problem, styled: Styled) -> str:
     text = printable(problem.text)
     indent = len(text) - len(text.lstrip())
     start = max(indent, min(problem.column - 1, len(text)))
-    underline = "^" * max(1, len(_field(text, start)))
+    length = max(1, len(_field(text, start)))
+    text, start = _window(text, start)
+    underline = "^" * min(length, max(1, len(text) - start))
     return "\n".join(
         [
             (
@@ -56,6 +60,16 @@ def _paragraph(problem: Problem, styled: Styled) -> str:
             f"{' ' * len(number)} = help: {problem.remedy}\n",
         ]
     )
+
+
+def _window(text: str, start: int) -> tuple[str, int]:
+    """What is shown of a long line, and where `start` is in it."""
+    if len(text) <= LONGEST_LINE:
+        return text, start
+    first = max(0, start - LONGEST_LINE // 4)
+    left = "…" if first else ""
+    right = "…" if first + LONGEST_LINE < len(text) else ""
+    return f"{left}{text[first : first + LONGEST_LINE]}{right}", start - first + len(left)
 
 
 def _field(text: str, start: int) -> str:
