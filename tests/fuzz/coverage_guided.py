@@ -9,6 +9,7 @@ one broke something; `--replay FILE --target T` runs it again. Needs the depende
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import re
 import subprocess
@@ -44,6 +45,9 @@ def main() -> int:
 
         batten_targets.TARGETS[options.target](options.replay.read_bytes())
         return 0
+    if importlib.util.find_spec("atheris") is None:
+        print("atheris is not installed: pip install --group fuzz", file=sys.stderr)
+        return 2
     targets = [options.target] if options.target else list(TARGETS)
     shares = {target: SHARES[target] for target in targets}
     whole = sum(shares.values())

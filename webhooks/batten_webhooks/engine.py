@@ -12,6 +12,8 @@ from batten_webhooks.verdict import AppliedChange, Unknown, Verdict, Violation
 from batten_webhooks.workload import Workload
 
 NO_FACTS = Facts()
+# Of one rule: more than the largest Pod that is judged can be mended of, and soon told.
+MOST_FINDINGS = 50_000
 WINDOWS_REMEDY = "set spec.os.name to windows: the nodeSelector lets the Pod run on Windows only"
 
 
@@ -34,7 +36,9 @@ def evaluate(
         rule, mutation = setting.rule, setting.mutation
         if not judge and mutation == "Disabled":
             continue
-        for found in rule.check(workload, setting.parameters, context):
+        for count, found in enumerate(rule.check(workload, setting.parameters, context)):
+            if count == MOST_FINDINGS:
+                break
             if isinstance(found, Unknown):
                 if mutation != "Disabled" and mutable:
                     unknowns.append(replace(found, rule=rule.name))
