@@ -9,23 +9,23 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from batten_cluster import ControlPlane
 from batten_e2e import Kubectl, Namespace, new_namespace
 from batten_install import Installation, webhooks_removed
+from batten_session import Session, session
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
+def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """On the cluster of KUBECONFIG where one is given, else on a control plane of our own."""
+    own = session(tmp_path_factory.mktemp("cluster"))
+    own.start()
+    yield own
+    own.stop()
 
 
 @pytest.fixture(scope="session")
-def operator(plane: ControlPlane) -> Installation:
-    """The installation; the control plane's `stop` ends its process too."""
-    installation = Installation(plane, plane.kubectl)
-    installation.install()
-    return installation
+def operator(batten: Session) -> Installation:
+    return batten.installation
 
 
 @pytest.fixture
@@ -61,11 +61,13 @@ def without_mutation(operator: Installation) -> Callable[[], AbstractContextMana
 
 
 @pytest.fixture
-def audit_log(plane: ControlPlane) -> Callable[[str, str, str], dict[str, Any] | None]:
+def audit_log(batten: Session) -> Callable[[str, str, str], dict[str, Any] | None]:
     """The first audit event of a namespace, resource and verb."""
+    if not batten.own_cluster:
+        pytest.skip("the audit log of a given cluster is not to be read from here")
 
     def find(namespace: str, resource: str, verb: str) -> dict[str, Any] | None:
-        for line in plane.audit_log.read_text().splitlines():
+        for line in batten.plane.audit_log.read_text().splitlines():
             event: dict[str, Any] = json.loads(line)
             reference = event.get("objectRef", {})
             if (reference.get("namespace"), reference.get("resource"), event["verb"]) == (
