@@ -190,6 +190,7 @@ class PodSpec(StraySecurity):
     hostIPC: bool | None = None
     hostUsers: bool | None = None
     serviceAccountName: str | None = None
+    serviceAccount: str | None = None
     automountServiceAccountToken: bool | None = None
 
 

@@ -1,7 +1,8 @@
 """Containers take no port of their node.
 
 ## What it does
-Refuses a `hostPort` other than 0 in any container's `ports`.
+Refuses a `hostPort` other than 0 in any container's `ports`. With `hostNetwork: true` every port
+is a host port: the API server fills it in.
 
 ## Why is this bad?
 Traffic to a host port passes by network policies, and two Pods with the same one cannot run on the
@@ -40,14 +41,18 @@ from batten_webhooks.workload import Workload
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    shared = pod.spec.hostNetwork
     for site in pod.sites:
         for index, port in enumerate(site.container.ports or ()):
-            if port.hostPort:
+            taken = port.hostPort or (port.containerPort if shared else None)
+            if taken:
                 yield Finding(
                     path=f"{site.pointer}/ports/{index}/hostPort",
                     container=site.name,
-                    detail=f"takes port {port.hostPort} of the node",
-                    remedy="remove it; bring traffic to the Pod by a Service",
+                    detail=f"takes port {taken} of the node",
+                    remedy="remove hostNetwork, with which every port is the node's"
+                    if shared
+                    else "remove it; bring traffic to the Pod by a Service",
                 )
 
 

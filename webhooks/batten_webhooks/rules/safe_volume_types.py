@@ -2,7 +2,7 @@
 
 ## What it does
 Refuses volumes other than configMap, csi, downwardAPI, emptyDir, ephemeral, image,
-persistentVolumeClaim, projected and secret.
+persistentVolumeClaim, projected and secret. A type that nobody knows is refused, too.
 
 ## Why is this bad?
 The other types name a server, a device or a path directly, so that a Pod's author reaches storage

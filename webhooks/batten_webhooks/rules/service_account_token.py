@@ -39,7 +39,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
     spec = pod.spec
     if not pod.pod_level or spec.automountServiceAccountToken is False:
         return
-    if spec.serviceAccountName in (None, "", "default"):
+    if (spec.serviceAccountName or spec.serviceAccount or "default") == "default":
         yield Finding(
             path="/spec/automountServiceAccountToken",
             detail="every container gets the token of the default ServiceAccount",
