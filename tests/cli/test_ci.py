@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,13 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_the_action_is_valid() -> None:
     jsonschema.validate(ACTION, published_schema("https://json.schemastore.org/github-action.json"))
+
+
+def test_the_page_tells_every_input() -> None:
+    rows = re.findall(
+        r"^\| `(.+?)` \| (?:`(.+?)`)? ?\|", (ROOT / "docs" / "ci.md").read_text(), re.MULTILINE
+    )
+    assert dict(rows) == {name: field["default"] for name, field in ACTION["inputs"].items()}
 
 
 def test_the_action_annotates(checkout: Path) -> None:
