@@ -11,17 +11,11 @@ from statistics import median
 import msgspec
 
 from batten_webhooks.engine import evaluate
-from batten_webhooks.review import Request, Webhook, respond
-from batten_webhooks.workload import decode_pod, read_pod
+from batten_webhooks.review import PodReview, Webhook, respond
+from batten_webhooks.workload import PodTemplate, Workload, read_pod
 from bench import reviews
 
 BATCH = 200
-
-
-class Envelope(msgspec.Struct):
-    """An AdmissionReview, as far as the split needs it."""
-
-    request: Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +46,15 @@ def costs(rounds: int) -> list[Cost]:
 
 
 def _cost(name: str, webhook: Webhook, body: bytes, rounds: int) -> Cost:
-    envelope = msgspec.json.Decoder(Envelope)
-    pod = read_pod(decode_pod(envelope.decode(body).request.object))
+    decoder = msgspec.json.Decoder(PodReview)
+
+    def read() -> Workload:
+        return read_pod(decoder.decode(body).request.object or PodTemplate())
+
+    pod = read()
     parts: tuple[Callable[[], object], ...] = (
         lambda: respond(webhook, body, reviews.POLICY),
-        lambda: read_pod(decode_pod(envelope.decode(body).request.object)),
+        read,
         lambda: evaluate(pod, reviews.POLICY),
     )
     timed = [[_microseconds(part) for part in parts] for _ in range(rounds)]

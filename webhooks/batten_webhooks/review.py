@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -60,7 +61,7 @@ class UserInfo(Struct, frozen=True):
     groups: list[str] | None = None
 
 
-class Request(Struct):
+class _Head(Struct):
     uid: str
     kind: GroupVersionKind
     operation: str
@@ -68,14 +69,39 @@ class Request(Struct):
     namespace: str = ""
     subResource: str = ""  # noqa: N815
     userInfo: UserInfo = UserInfo()  # noqa: N815
+
+    @property
+    def of_pod(self) -> bool:
+        return not self.kind.group and self.kind.kind == "Pod"
+
+
+class ObjectRequest(_Head):
+    """Its objects are read when they are needed, if they are."""
+
     object: Raw = Raw(b"null")
     oldObject: Raw = Raw(b"null")  # noqa: N815
 
 
-class Review(Struct):
+class PodRequest(_Head):
+    """Its objects were read with the rest, in one pass."""
+
+    object: PodTemplate | None = None
+    oldObject: PodTemplate | None = None  # noqa: N815
+
+
+Request = PodRequest | ObjectRequest
+
+
+class ObjectReview(Struct):
     apiVersion: str  # noqa: N815
     kind: str
-    request: Request
+    request: ObjectRequest
+
+
+class PodReview(Struct):
+    apiVersion: str  # noqa: N815
+    kind: str
+    request: PodRequest
 
 
 class Answer(Struct, frozen=True):
@@ -101,7 +127,8 @@ class _Judgement(Struct):
     note: str = ""
 
 
-_REVIEW = msgspec.json.Decoder(Review)
+_POD_REVIEW = msgspec.json.Decoder(PodReview)
+_REVIEW = msgspec.json.Decoder(ObjectReview)
 _NULL = b"null"
 
 
@@ -123,10 +150,15 @@ def respond(
 
 
 def _decode(body: bytes) -> Request:
-    try:
-        review = _REVIEW.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadReview(400, f"not an AdmissionReview: {error}") from None
+    """Nearly all reviews are of Pods. What is none, or no good one, is read in a second pass."""
+    review: PodReview | ObjectReview | None = None
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        review = _POD_REVIEW.decode(body)
+    if review is None or not review.request.of_pod:
+        try:
+            review = _REVIEW.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadReview(400, f"not an AdmissionReview: {error}") from None
     if review.apiVersion != API_VERSION or review.kind != "AdmissionReview":
         raise BadReview(400, f"only AdmissionReview of {API_VERSION} is understood")
     if not review.request.uid:
@@ -162,10 +194,10 @@ def _mutable(request: Request) -> Workload | None:
     Controllers' templates are never changed: whoever applied them would change them back. Of a Pod
     that exists nothing may be changed; of a mirror Pod everything was decided on its node.
     """
-    if request.kind.group or request.kind.kind != "Pod":
+    if not request.of_pod:
         return None
     if request.operation == "CREATE" and not request.subResource:
-        pod = decode_pod(_required(request.object, "object"))
+        pod = _pod_in(request.object, "object")
         return None if _is_mirror(request, pod) else _pod(request, pod)
     if request.operation == "UPDATE" and request.subResource == "ephemeralcontainers":
         return _ephemeral(request)
@@ -205,7 +237,7 @@ def _validate(
     if request.operation not in {"CREATE", "UPDATE"}:
         operation = messages.printable(request.operation)
         raise BadReview(400, f"request.operation: {operation} is not ours to judge")
-    if not request.kind.group and request.kind.kind == "Pod":
+    if request.of_pod:
         return _verdict_on(request, policy, _judge_pod(request, policy, facts))
     return _verdict_on(request, policy, _judge_template(request, policy, facts, paths))
 
@@ -216,13 +248,13 @@ def _judge_pod(request: Request, policy: Policy, facts: Facts) -> _Judgement:
         workload = _ephemeral(request)
         verdict = evaluate(workload, policy, facts)
         return _Judgement(workload, list(verdict.violations), verdict.unknowns)
-    pod = decode_pod(_required(request.object, "object"))
+    pod = _pod_in(request.object, "object")
     workload = _pod(request, pod)
     verdict = evaluate(workload, policy, facts)
     judgement = _Judgement(workload, list(verdict.violations), verdict.unknowns)
     judgement.advisory = _is_mirror(request, pod)
     if request.operation == "UPDATE":
-        old = decode_pod(_required(request.oldObject, "oldObject"))
+        old = _pod_in(request.oldObject, "oldObject")
         known = {violation.key for violation in evaluate(read_pod(old), policy, facts).violations}
         judgement.violations = [v for v in verdict.violations if v.key not in known]
         judgement.unknowns = ()
@@ -355,8 +387,8 @@ def _pod(request: Request, pod: PodTemplate) -> Workload:
 
 
 def _ephemeral(request: Request) -> Workload:
-    new = decode_pod(_required(request.object, "object"))
-    old = decode_pod(_required(request.oldObject, "oldObject"))
+    new = _pod_in(request.object, "object")
+    old = _pod_in(request.oldObject, "oldObject")
     return ephemeral_workload(new, old)
 
 
@@ -370,17 +402,23 @@ def _is_mirror(request: Request, pod: PodTemplate) -> bool:
     )
 
 
-def _required(raw: Raw, field: str) -> Raw:
-    if bytes(raw) == _NULL:
-        raise BadReview(400, f"request.{field}: missing")
-    return raw
+def _pod_in(value: PodTemplate | Raw | None, field: str) -> PodTemplate:
+    if isinstance(value, PodTemplate):
+        return value
+    return decode_pod(_required(value, field))
 
 
-def _object(raw: Raw, field: str) -> Any:
+def _object(value: PodTemplate | Raw | None, field: str) -> Any:
     try:
-        return msgspec.json.decode(_required(raw, field))
+        return msgspec.json.decode(_required(value, field))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadReview(400, f"request.{field}: {error}") from None
+
+
+def _required(value: PodTemplate | Raw | None, field: str) -> Raw:
+    if not isinstance(value, Raw) or bytes(value) == _NULL:
+        raise BadReview(400, f"request.{field}: missing")
+    return value
 
 
 def _allow(request: Request) -> Answer:
