@@ -27,9 +27,14 @@ def plain() -> bytes:
 
 def hardened() -> bytes:
     """The same Pod once `mutate` has answered: what `validate` sees of nearly every Pod."""
+    return _review(jsonpatch.apply_patch(_pod(), patch()))
+
+
+def patch() -> list[dict[str, Any]]:
+    """What `mutate` changes in the plain Pod, as JSON Patch operations."""
     answer = json.loads(respond("mutate", plain(), POLICY).body)
-    patch = json.loads(base64.b64decode(answer["response"]["patch"]))
-    return _review(jsonpatch.apply_patch(_pod(), patch))
+    operations: list[dict[str, Any]] = json.loads(base64.b64decode(answer["response"]["patch"]))
+    return operations
 
 
 def _review(pod: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TITLES = (
-    "mutate, a Pod that needs 13 changes",
+    "mutate, a Pod that needs ",
     "validate, the Pod as changed",
     "canned patch",
     "batten mutate",
