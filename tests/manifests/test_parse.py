@@ -65,8 +65,25 @@ def test_locates_keys_and_items(index: int, pointer: str, position: tuple[int, i
 
 
 def test_source_lines() -> None:
-    document = read("a: 1\r\nb: 2").documents[0]
-    assert [document.source_line(line) for line in range(4)] == ["", "a: 1", "b: 2", ""]
+    lines = read("a: 1\r\nb: 2").lines()
+    assert [lines.line(number) for number in range(4)] == ["", "a: 1", "b: 2", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "pointers", "expected"),
+    [
+        ("a: 1\r\nb: xyz # c", ["/b"], "a: 1\r\nb: *** # c"),
+        ("{a: x, b: 'y z', c: w}", ["/c", "/b"], "{a: x, b: *****, c: *}"),
+        ("a: |\n  x\n  y\nb: 1", ["/a"], "a: *\n***\n***\nb: 1"),
+        ("a: &p x\nb: *p", ["/b"], "a: &p *\nb: *p"),
+        ("a: [x, y]", ["/a/0", "/a"], "a: ******"),
+        ("a: 1", [], "a: 1"),
+    ],
+)
+def test_hidden_values(text: str, pointers: list[str], expected: str) -> None:
+    manifest = read(text)
+    spans = [manifest.documents[0].span(pointer) for pointer in pointers]
+    assert manifest.lines(spans).content == expected
 
 
 def test_aliases_are_copies() -> None:

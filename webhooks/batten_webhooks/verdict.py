@@ -29,6 +29,7 @@ class Finding(Struct, frozen=True):
 
     `detail` completes "container "app": …" and `remedy` "spec.containers[0].image: …"; `path` is a
     JSON Pointer from the Pod's root; `container` is "" for what belongs to the whole Pod.
+    A `confidential` finding's value, the one at `path`, is shown to nobody.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Finding(Struct, frozen=True):
     remedy: str
     container: str = ""
     changes: tuple[Change, ...] = ()
+    confidential: bool = False
 
 
 class Unknown(Struct, frozen=True):

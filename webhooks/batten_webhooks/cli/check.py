@@ -7,7 +7,7 @@ from importlib import import_module
 
 from batten_webhooks.cli.files import Progress, Unrelated, Unusable, parse, read, sources, subjects
 from batten_webhooks.cli.fixes import affordable, edits
-from batten_webhooks.cli.judge import Result, problem, read_kinds, read_policy
+from batten_webhooks.cli.judge import Result, problem, read_kinds, read_policy, shown_lines
 from batten_webhooks.engine import evaluate
 from batten_webhooks.verdict import Verdict, Violation
 
@@ -42,10 +42,11 @@ def judge(options: Namespace) -> Result:
             for each in found
             for violation in _violations(evaluate(each.workload, policy), options)
         ]
+        lines = shown_lines(manifest, violations)
         mend = options.format == "sarif" and affordable(data, len(violations))
         for each, violation in violations:
             fix = edits(manifest, data, each, violation) if mend else ()
-            result.problems.append(problem(source, each, violation, fix))
+            result.problems.append(problem(source, lines, each, violation, fix))
     progress.end()
     result.problems.sort(key=lambda problem: problem.place)
     return result

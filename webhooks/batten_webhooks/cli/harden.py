@@ -78,13 +78,14 @@ def _hardened(
     result: Result,
 ) -> bytes:
     patches: dict[int, list[Operation]] = {}
+    shown = manifest.lines()
     for each in found:
         verdict = evaluate(each.workload, policy)
         changes = [applied.change for applied in verdict.changes]
         if changes:
             patch = operations(each.workload, changes, each.pointer)
             patches.setdefault(each.document.index, []).extend(patch)
-        result.problems += [problem(source, each, left) for left in verdict.remaining()]
+        result.problems += [problem(source, shown, each, left) for left in verdict.remaining()]
     try:
         return manifest.edit(patches)
     except ManifestError as error:

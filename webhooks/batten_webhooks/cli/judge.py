@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable, read_file
 from batten_webhooks.cli.fixes import Edit
+from batten_webhooks.manifests import Manifest
+from batten_webhooks.manifests.text import Text
 from batten_webhooks.messages import place, subject, title
 from batten_webhooks.policy import PRESETS, Policy
 from batten_webhooks.verdict import Violation
@@ -74,15 +76,16 @@ class Result:
 
 
 def problem(
-    source: Source, found: Subject, violation: Violation, edits: Sequence[Edit] = ()
+    source: Source, lines: Text, found: Subject, violation: Violation, edits: Sequence[Edit] = ()
 ) -> Problem:
+    """`lines` are those of the file that may be shown."""
     finding, workload = violation.finding, found.workload
     at = found.document.locate(found.pointer + workload.prefix + finding.path)
     return Problem(
         file=source.shown,
         line=at.line,
         column=at.column,
-        text=found.document.source_line(at.line),
+        text=lines.line(at.line),
         level=_level(violation),
         rule=violation.rule,
         message=f"{subject(finding.container)}{finding.detail}",
@@ -92,6 +95,15 @@ def problem(
         container=finding.container,
         fixable=violation.fixed,
         edits=tuple(edits),
+    )
+
+
+def shown_lines(manifest: Manifest, violations: Iterable[tuple[Subject, Violation]]) -> Text:
+    """The file's lines without the values of confidential findings."""
+    return manifest.lines(
+        found.document.span(found.pointer + found.workload.prefix + violation.finding.path)
+        for found, violation in violations
+        if violation.finding.confidential
     )
 
 

@@ -38,6 +38,15 @@ class Document:
         Of a field that is absent, its nearest ancestor; of one that an alias or a merge brings,
         the place it comes from.
         """
+        offset, _ = self._find(pointer)
+        return self._text.position(offset)
+
+    def span(self, pointer: str) -> tuple[int, int]:
+        """The offsets at which the value that a JSON Pointer names, or its ancestor, is written."""
+        node = resolved(self._find(pointer)[1])
+        return node.start, node.end
+
+    def _find(self, pointer: str) -> tuple[int, Node]:
         node = self.root
         offset = node.outer
         try:
@@ -49,11 +58,7 @@ class Document:
             if found is None:
                 break
             offset, node = found
-        return self._text.position(offset)
-
-    def source_line(self, line: int) -> str:
-        """A line of the file by its number (from 1), without its break."""
-        return self._text.line(line)
+        return offset, node
 
 
 def _child(node: Node, token: str) -> tuple[int, Node] | None:
@@ -104,6 +109,10 @@ class Manifest:
                 raise
             return cls(name, data, text, _read_yaml(text), json=False)
         return cls(name, data, text, roots, json=True)
+
+    def lines(self, hidden: collections.abc.Iterable[tuple[int, int]] = ()) -> Text:
+        """The file's lines, unreadable at spans of offsets."""
+        return self._text.veiled(hidden)
 
     def edit(
         self, patches: collections.abc.Mapping[int, collections.abc.Sequence[Operation]]

@@ -7,6 +7,10 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LARGEST_FILE = 16 * 2**20  # bytes; the API server's own limit for one object is 3 MiB
 _ENCODINGS = (
@@ -16,6 +20,7 @@ _ENCODINGS = (
 )
 _BREAKS = "\r\n\x85\u2028\u2029"  # what YAML 1.1 ends a line with
 _LINE_BREAK = re.compile(rf"\r\n|[{_BREAKS}]")
+_VEILED = re.compile(rf"[^{_BREAKS}]")
 _LINE_END = re.compile(rf"[{_BREAKS}]|\Z")
 _TRIVIA = re.compile(rf"(?:[ \t{_BREAKS}]+|#[^{_BREAKS}]*)*")
 
@@ -99,6 +104,16 @@ class Text:
         start = self._starts[number - 1]
         end = self._starts[number] if number < len(self._starts) else len(self.content)
         return self.content[start:end].rstrip(_BREAKS)
+
+    def veiled(self, spans: Iterable[tuple[int, int]]) -> Text:
+        """The same lines, with asterisks from the first to before the second offset of each."""
+        parts = []
+        after = 0
+        for start, end in sorted(spans):
+            parts.append(self.content[after : max(start, after)])
+            parts.append(_VEILED.sub("*", self.content[max(start, after) : end]))
+            after = max(end, after)
+        return Text("".join([*parts, self.content[after:]])) if parts else self
 
     def line_start(self, offset: int) -> int:
         """Where the offset's line begins."""

@@ -50,7 +50,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                     path=f"{site.pointer}/ports/{index}/hostPort",
                     container=site.name,
                     detail=f"takes port {taken} of the node",
-                    remedy="remove hostNetwork, with which every port is the node's"
+                    remedy="remove it and hostNetwork, with which every port is the node's"
                     if shared
                     else "remove it; bring traffic to the Pod by a Service",
                 )

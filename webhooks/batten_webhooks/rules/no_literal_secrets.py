@@ -72,6 +72,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                     container=site.name,
                     detail=f"{shown(variable.name)} holds a secret in plain sight",
                     remedy="put it into a Secret and refer to that by valueFrom.secretKeyRef",
+                    confidential=True,
                 )
 
 
