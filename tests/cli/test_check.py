@@ -191,3 +191,14 @@ def test_custom_kinds(tmp_path: Path) -> None:
     ran = batten("check", "--kinds=Widget.example.com=spec.pod", "widget.yaml", cwd=tmp_path)
     assert 'Widget "w": hostPID shares the node' in ran.out
     assert batten("check", "--kinds=Widget", "widget.yaml", cwd=tmp_path).code == 2
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "sarif", "junit", "github"])
+def test_secrets_are_not_repeated(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "pod.yaml").write_text(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, "
+        "image: 'a:1', env: [{name: DB_PASSWORD, value: correct-horse}]}]}\n"
+    )
+    ran = batten_inside("check", f"--format={kind}", "pod.yaml", cwd=tmp_path)
+    assert "no-literal-secrets" in ran.out
+    assert "correct-horse" not in ran.out + ran.err

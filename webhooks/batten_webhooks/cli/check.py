@@ -43,7 +43,7 @@ def judge(options: Namespace) -> Result:
             for violation in _violations(evaluate(each.workload, policy), options)
         ]
         lines = shown_lines(manifest, violations)
-        mend = options.format == "sarif" and affordable(data, len(violations))
+        mend = options.format == "sarif" and affordable(data, [each for _, each in violations])
         for each, violation in violations:
             fix = edits(manifest, data, each, violation) if mend else ()
             result.problems.append(problem(source, lines, each, violation, fix))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -26,8 +27,11 @@ class Edit:
     text: str
 
 
-def affordable(data: bytes, violations: int) -> bool:
-    return len(data) * violations <= MOST_READ
+def affordable(data: bytes, violations: Sequence[Violation]) -> bool:
+    """Whether the file's violations get fixes: they quote its lines, so that none may be secret."""
+    return len(data) * len(violations) <= MOST_READ and not any(
+        violation.finding.confidential for violation in violations
+    )
 
 
 def edits(manifest: Manifest, data: bytes, found: Subject, violation: Violation) -> list[Edit]:
