@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from importlib import import_module
 
 from batten_webhooks.cli.files import Progress, Unrelated, Unusable, parse, read, sources, subjects
 from batten_webhooks.cli.fixes import affordable, edits
-from batten_webhooks.cli.judge import Result, problem, read_kinds, read_policy, shown_lines
+from batten_webhooks.cli.judge import Result, doubts, problem, read_kinds, read_policy, shown_lines
 from batten_webhooks.engine import evaluate
 from batten_webhooks.verdict import Verdict, Violation
 
@@ -52,5 +53,7 @@ def judge(options: Namespace) -> Result:
     return result
 
 
-def _violations(verdict: Verdict, options: Namespace) -> tuple[Violation, ...]:
-    return verdict.remaining() if options.as_admitted else verdict.violations
+def _violations(verdict: Verdict, options: Namespace) -> Sequence[Violation]:
+    if options.as_admitted:
+        return [*verdict.remaining(), *doubts(verdict)]
+    return verdict.violations

@@ -28,12 +28,13 @@ from batten_webhooks.cli.files import (
 )
 from batten_webhooks.cli.fixes import lines
 from batten_webhooks.cli.formats.text import plain
-from batten_webhooks.cli.judge import Result, problem, read_kinds, read_policy
+from batten_webhooks.cli.judge import Result, doubts, problem, read_kinds, read_policy
 from batten_webhooks.engine import evaluate
 from batten_webhooks.manifests import Manifest, ManifestError
 from batten_webhooks.manifests.text import Text
 from batten_webhooks.patch import Operation, operations
 from batten_webhooks.policy import Policy
+from batten_webhooks.verdict import acting
 
 
 def run(options: Namespace) -> int:
@@ -65,8 +66,7 @@ def _tell(result: Result) -> None:
     """What stands in the way of safe files; the rest is in the files."""
     for error in result.unusable:
         print(f"batten: {error}", file=sys.stderr)
-    left = [found for found in result.problems if found.level == "error"]
-    for found in sorted(left, key=lambda found: found.place):
+    for found in sorted(result.problems, key=lambda found: found.place):
         print(plain(found), file=sys.stderr)
 
 
@@ -85,7 +85,8 @@ def _hardened(
         if changes:
             patch = operations(each.workload, changes, each.pointer)
             patches.setdefault(each.document.index, []).extend(patch)
-        result.problems += [problem(source, shown, each, left) for left in verdict.remaining()]
+        left = [*acting(verdict.remaining(), "Deny"), *doubts(verdict)]
+        result.problems += [problem(source, shown, each, violation) for violation in left]
     try:
         return manifest.edit(patches)
     except ManifestError as error:

@@ -13,7 +13,8 @@ from batten_webhooks.manifests import Manifest
 from batten_webhooks.manifests.text import Text
 from batten_webhooks.messages import place, subject, title
 from batten_webhooks.policy import PRESETS, Policy
-from batten_webhooks.verdict import Violation
+from batten_webhooks.rules.rule import WARN
+from batten_webhooks.verdict import Finding, Verdict, Violation
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 
 # Named as in SARIF: Deny is an error, Warn a warning, Audit a note.
@@ -96,6 +97,24 @@ def problem(
         fixable=violation.fixed,
         edits=tuple(edits),
     )
+
+
+def doubts(verdict: Verdict) -> list[Violation]:
+    """What is not known of the Pod that the changes lead to: warnings, as the webhooks give."""
+    return [
+        Violation(
+            unknown.rule,
+            Finding(
+                path=unknown.path,
+                container=unknown.container,
+                detail=unknown.detail,
+                remedy=f"see batten explain {unknown.rule}",
+            ),
+            WARN,
+            fixed=False,
+        )
+        for unknown in verdict.unknowns
+    ]
 
 
 def shown_lines(manifest: Manifest, violations: Iterable[tuple[Subject, Violation]]) -> Text:
