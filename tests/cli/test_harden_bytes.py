@@ -113,31 +113,50 @@ def test_the_owner_stays(tmp_path: Path) -> None:
     assert (kept.st_uid, kept.st_gid, stat.S_IMODE(kept.st_mode)) == (65534, 65534, 0o4640)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
-def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
-    """In a process that gives up root after it has loaded the command."""
-    for name in ("closed", "open"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "pod.yaml").write_text(POD)
-    (tmp_path / "open").chmod(0o777)
+def as_nobody(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process that gives up root once everything is loaded."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody else")
+    for above in [folder, *folder.parents][:3]:
+        above.chmod(above.stat().st_mode | 0o055)
     code = (
         "import os, sys\n"
         "from batten_webhooks.cli.__main__ import main\n"
         "os.chdir(sys.argv[1])\n"
-        "main(['harden', '.'])\n"
+        "main(['harden', '--diff', '.'])\n"
         "os.setgid(65534); os.setuid(65534)\n"
-        "sys.exit(main(['harden', '--write', '.']))\n"
+        "sys.exit(main(sys.argv[2:]))\n"
     )
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(folder.stat().st_mode | 0o055)
-    done = subprocess.run(
-        [BATTEN.with_name("python"), "-c", code, tmp_path],
+    return subprocess.run(
+        [BATTEN.with_name("python"), "-c", code, folder, *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Path:
+    """One folder that only root may use as the test says, and one that everybody may."""
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pod.yaml").write_text(POD)
+    (tmp_path / "open").chmod(0o777)
+    return tmp_path
+
+
+def test_a_folder_that_may_not_be_written_to(guarded: Path) -> None:
+    done = as_nobody(guarded, "harden", "--write", ".")
     assert done.returncode == 2, done.stderr
     assert "batten: closed/pod.yaml: cannot be written: permission denied" in done.stderr
     assert "hardened open/pod.yaml" in done.stderr
-    assert (tmp_path / "closed" / "pod.yaml").read_text() == POD
-    assert os.listdir(tmp_path / "closed") == os.listdir(tmp_path / "open") == ["pod.yaml"]
+    assert (guarded / "closed" / "pod.yaml").read_text() == POD
+    assert os.listdir(guarded / "closed") == os.listdir(guarded / "open") == ["pod.yaml"]
+
+
+def test_a_folder_that_may_not_be_listed(guarded: Path) -> None:
+    (guarded / "closed").chmod(0o700)
+    done = as_nobody(guarded, "check", ".")
+    assert done.returncode == 2
+    assert "batten: closed: permission denied\n" in done.stderr
+    assert "open/pod.yaml:" in done.stdout
