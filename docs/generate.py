@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -75,13 +74,12 @@ def _table(folder: str) -> str:
 
 
 def _cli_page() -> str:
-    os.environ["COLUMNS"] = "90"
     top = parser()
-    text = [f"# Command line\n\n```\n{top.format_help()}```\n"]
+    text = [f"# Command line\n\n{top.description}\n\n{_options(top)}"]
     for action in top._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, command in action.choices.items():
-                text.append(f"## batten {name}\n\n```\n{command.format_help()}```\n")
+                text.append(f"## batten {name}\n\n{command.description}\n\n{_options(command)}")
     text.append(
         "## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | nothing is wrong |\n"
         "| 1 | violations (`harden`: that it must not fix; `review`: denied) |\n"
@@ -91,9 +89,35 @@ def _cli_page() -> str:
 
 
 def _operator_page() -> str:
-    os.environ["COLUMNS"] = "90"
+    flags = operator_parser({})
     codes = "Exit codes: 0 after a signal, 1 where it cannot listen, 2 for bad settings."
-    return f"# The operator\n\n```\n{operator_parser({}).format_help()}```\n\n{codes}\n"
+    start = "`python -m batten_operator`"
+    return f"# The operator\n\n{start}: {flags.description}\n\n{_options(flags)}\n{codes}\n"
+
+
+def _options(command: argparse.ArgumentParser) -> str:
+    """A table of our own: argparse prints its help another way in every version of Python."""
+    rows = [
+        f"| {_names(action)} | {_cell(action.help or '')} |"
+        for action in command._actions
+        if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+    ]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows, ""])
+
+
+def _names(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"`{action.metavar or action.dest}`"
+    value = "" if action.nargs == 0 else f" {action.metavar or _values(action)}"
+    return ", ".join(f"`{name}{value}`" for name in action.option_strings)
+
+
+def _values(action: argparse.Action) -> str:
+    return "\\|".join(action.choices) if action.choices else action.dest.upper()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _metrics_page() -> str:
