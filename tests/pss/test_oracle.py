@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jsonpatch
@@ -15,20 +16,23 @@ import pytest
 import yaml
 from batten_cluster import ControlPlane
 from batten_corpus import CORPUS, needs_corpus
-from batten_oracle import LEVELS, OTHER_PLUGINS, Level, Oracle
-from batten_pods import matrix
+from batten_oracle import LEVELS, OTHER_PLUGINS, Answer, Level, Oracle, known
+from batten_pods import combinations, debuggers, hosts, matrix
 
 from batten_webhooks.engine import evaluate
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.rules import RULES
-from batten_webhooks.rules.rule import USER_NAMESPACES_SINCE, VERSIONS, Version
+from batten_webhooks.rules.rule import USER_NAMESPACES_SINCE, Version
 from batten_webhooks.verdict import Violation
 from batten_webhooks.workload import (
     TEMPLATE_PATHS,
     Kind,
     Malformed,
+    PodTemplate,
     Workload,
+    decode_pod,
+    ephemeral_workload,
     group_of,
     read_object,
     read_objects,
@@ -37,7 +41,7 @@ from batten_webhooks.workload import (
 
 pytestmark = pytest.mark.cluster
 
-NEWEST = VERSIONS[-1]
+SERVERS = ("1.36", "1.37")
 STANDARD = frozenset(rule.name for rule in RULES if rule.level in LEVELS)
 # Only in user namespaces does the API server take another procMount, and the standards too, since.
 REFUSED_BEFORE = {"default-proc-mount"}
@@ -69,49 +73,73 @@ CONTROLS = {
 
 @dataclass(frozen=True)
 class Case:
+    """One Pod, what PodSecurity says of it, and how the engine is asked."""
+
     name: str
-    pod: dict[str, Any]
+    answer: Answer
+    judge: Callable[[], Iterable[Violation]]
 
 
 @pytest.fixture(scope="module")
-def oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
-    plane = ControlPlane(
-        tmp_path_factory.mktemp("oracle"),
-        version="1.37",
-        apiserver_arguments=[f"--disable-admission-plugins={OTHER_PLUGINS}"],
-        controllers=False,
-    )
-    with plane:
-        oracle = Oracle(plane)
-        yield oracle
-        oracle.close()
+def oracles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Oracle]]:
+    """Servers by their versions, each started once."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(version: str) -> Oracle:
+            plane = ControlPlane(
+                tmp_path_factory.mktemp("oracle"),
+                version=version,
+                apiserver_arguments=[f"--disable-admission-plugins={OTHER_PLUGINS}"],
+                controllers=False,
+            )
+            return stack.enter_context(closing(Oracle(stack.enter_context(plane))))
+
+        yield start
+
+
+@pytest.fixture
+def oracle(request: pytest.FixtureRequest, oracles: Callable[[str], Oracle]) -> Oracle:
+    """The server of the version that `asking` names."""
+    return oracles(request.param)
 
 
 def by_version(version: Version) -> str:
     return f"v{version[0]}.{version[1]}"
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("version", VERSIONS, ids=by_version)
+def asking(*pairs: tuple[str, Version]) -> pytest.MarkDecorator:
+    """Runs a test with these servers at these versions of the standards."""
+    names = [f"{by_version(version)} of {server}" for server, version in pairs]
+    return pytest.mark.parametrize(("oracle", "version"), pairs, ids=names, indirect=["oracle"])
+
+
+# Every version as every server knows it.
+EVERY = [(server, version) for server in SERVERS for version in known(server)]
+NEWEST = EVERY[-1]
+each_level = pytest.mark.parametrize("level", LEVELS)
+
+
+@each_level
+@asking(*EVERY)
 def test_fixtures(oracle: Oracle, level: Level, version: Version) -> None:
     needs_corpus()
-    cases = [
-        Case(str(file.relative_to(CORPUS)), yaml.safe_load(file.read_text()))
-        for file in sorted((CORPUS / "pss").rglob("*.yaml"))
-    ]
-    assert len(cases) > 100
-    compare(oracle, cases, level, version)
+    files = sorted((CORPUS / "pss").rglob("*.yaml"))
+    assert len(files) > 100
+    pods = [(str(file.relative_to(CORPUS)), yaml.safe_load(file.read_text())) for file in files]
+    compare(asked(oracle, pods, level, version))
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("version", [VERSIONS[0], NEWEST], ids=by_version)
+@each_level
+@asking(*EVERY)
 def test_manifests(oracle: Oracle, level: Level, version: Version) -> None:
     needs_corpus()
-    cases = [Case(name, pod_of(value, template_path(w))) for name, value, w in corpus()]
-    compare(oracle, cases, level, version)
+    pods = [(name, pod_of(value, template_path(w))) for name, value, w in corpus()]
+    compare(asked(oracle, pods, level, version))
 
 
-def test_malformed_manifests(oracle: Oracle) -> None:
+@asking(NEWEST)
+def test_malformed_manifests(oracle: Oracle, version: Version) -> None:
     """What the engine cannot read, the API server does not take for a Pod either."""
     needs_corpus()
     taken = []
@@ -121,42 +149,71 @@ def test_malformed_manifests(oracle: Oracle) -> None:
         except Malformed as error:
             print(f"{name}: {error}")
             path = TEMPLATE_PATHS[Kind(group_of(document["apiVersion"]), document["kind"])]
-            taken.append((name, oracle.ask(pod_of(document, path), "baseline", NEWEST)))
+            taken.append((name, oracle.ask(pod_of(document, path), "baseline", version)))
     assert taken
     assert [name for name, answer in taken if not answer.invalid] == []
 
 
-def test_hardened_manifests(oracle: Oracle) -> None:
+@asking(NEWEST)
+def test_hardened_manifests(oracle: Oracle, version: Version) -> None:
     """A hardened Pod is accepted, or the engine has named what stands in its way."""
     needs_corpus()
-    named: dict[str, list[Violation]] = {}
     cases = []
     for name, value, workload in corpus():
         verdict = evaluate(workload, PRESETS["hardened"])
         patch = operations(workload, (applied.change for applied in verdict.changes))
         hardened = jsonpatch.apply_patch(copy.deepcopy(value), patch)
-        cases.append(Case(name, pod_of(hardened, template_path(workload))))
-        named[name] = [v for v in verdict.remaining() if v.rule in STANDARD]
-    compare(oracle, cases, "restricted", NEWEST, lambda case: named[case.name])
+        answer = oracle.ask(pod_of(hardened, template_path(workload)), "restricted", version)
+        named = [v for v in verdict.remaining() if v.rule in STANDARD]
+        cases.append(Case(name, answer, named.copy))
+    compare(cases)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("version", [(1, 34), (1, 35), NEWEST], ids=by_version)
+@each_level
+@asking((SERVERS[-1], (1, 34)), (SERVERS[-1], (1, 35)), NEWEST)
 def test_matrix(oracle: Oracle, level: Level, version: Version) -> None:
-    violated = compare(oracle, [Case(name, pod) for name, pod in matrix()], level, version)
+    violated = compare(asked(oracle, matrix(), level, version))
     wanted = {setting.rule.name for setting in PRESETS[level].settings}
     if version >= USER_NAMESPACES_SINCE:
         wanted -= REFUSED_BEFORE
     assert violated == wanted
 
 
-def compare(
-    oracle: Oracle,
-    cases: Iterable[Case],
-    level: Level,
-    version: Version,
-    judge: Callable[[Case], list[Violation]] | None = None,
-) -> set[str]:
+@each_level
+@asking(*EVERY)
+def test_combinations(oracle: Oracle, level: Level, version: Version) -> None:
+    compare(asked(oracle, combinations(300, seed=version[1]), level, version))
+
+
+@each_level
+@asking((SERVERS[-1], (1, 34)), NEWEST)
+def test_ephemeral_containers(oracle: Oracle, level: Level, version: Version) -> None:
+    """New ones, judged alone as by the webhooks: the Pods that they join were allowed before."""
+    policy = replace(PRESETS[level], version=version)
+
+    def judge(pod: PodTemplate, before: PodTemplate) -> Iterable[Violation]:
+        return evaluate(ephemeral_workload(pod, before), policy).violations
+
+    cases = []
+    for of_host, host in hosts():
+        name = oracle.create(host, level, version)
+        for of_container, container in debuggers(host):
+            answer = oracle.ask_debugger(name, container, level, version)
+            pod = copy.deepcopy(host)
+            pod["spec"]["ephemeralContainers"] = [container]
+            judged_alone = partial(judge, decoded(pod), decoded(host))
+            cases.append(Case(f"{of_container} in {of_host}", answer, judged_alone))
+    compare(cases)
+
+
+def asked(
+    oracle: Oracle, pods: Iterable[tuple[str, dict[str, Any]]], level: Level, version: Version
+) -> Iterator[Case]:
+    for name, pod in pods:
+        yield Case(name, oracle.ask(pod, level, version), partial(judged, pod, level, version))
+
+
+def compare(cases: Iterable[Case]) -> set[str]:
     """Asserts one answer of both for every case, control by control; prints what there was.
 
     The rules that were violated by any case.
@@ -166,21 +223,21 @@ def compare(
     violated: set[str] = set()
     disagreements = []
     for case in cases:
-        answer = oracle.ask(case.pod, level, version)
+        answer = case.answer
         if answer.invalid:
             invalid.setdefault(answer.invalid[:REASON_SHOWN], []).append(case.name)
             continue
         counts["accepted" if answer.accepted else "refused"] += 1
-        violations = judge(case) if judge else judged(case.pod, level, version)
+        violations = list(case.judge())
         rules = {violation.rule for violation in violations}
         violated |= rules
         if not same(answer.controls, rules):
             said = sorted({f"{v.rule}: {v.finding.detail}" for v in violations})
             disagreements.append(f"{case.name}: PodSecurity {answer.violations!r}; engine {said}")
     counts["not a Pod"] = sum(map(len, invalid.values()))
-    print(f"{level}:{by_version(version)}", dict(counts))
+    print(dict(counts))
     for reason, names in invalid.items():
-        print(f"  {len(names)} times {reason}: {names[0]}")
+        print(f"  {reason}", *names, sep="\n    ")
     assert counts["accepted"]
     assert counts["refused"]
     assert counts["not a Pod"] < counts["accepted"] + counts["refused"]
@@ -192,6 +249,10 @@ def same(controls: Iterable[str], rules: set[str]) -> bool:
     """The two name the same controls: no rule too many, and one at least for each control."""
     allowed = {control: set(CONTROLS[control]) for control in controls}
     return rules <= set().union(*allowed.values()) and all(rules & of for of in allowed.values())
+
+
+def decoded(pod: dict[str, Any]) -> PodTemplate:
+    return decode_pod(json.dumps(pod).encode())
 
 
 def judged(pod: dict[str, Any], level: Level, version: Version) -> list[Violation]:

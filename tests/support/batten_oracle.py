@@ -24,6 +24,7 @@ VIOLATES = re.compile(r'violates PodSecurity "[^"]+": (.*)', re.DOTALL)
 GENERATED = re.compile(r'^Pod "[^"]*" is invalid: ')
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 DETAILS = re.compile(r"\([^()]*\)")
+CONTENT_TYPES = {"POST": "application/json", "PATCH": "application/strategic-merge-patch+json"}
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
@@ -60,7 +61,7 @@ class Oracle:
             str(server.hostname), server.port, timeout=DEADLINE_SECONDS, context=context
         )
         for level in LEVELS:
-            for version in VERSIONS:
+            for version in known(plane.version):
                 self._make_namespace(level, version)
 
     def close(self) -> None:
@@ -75,36 +76,63 @@ class Oracle:
         for field in ("name", "namespace"):
             metadata.pop(field, None)
         body = {**pod, "metadata": {**metadata, "generateName": "oracle-"}}
-        path = f"/api/v1/namespaces/{_namespace(level, version)}/pods?dryRun=All"
-        status, answer = self._post(path, body)
-        message = str(answer.get("message", ""))
-        if status == 201:
-            return Answer()
-        if status == 403 and (found := VIOLATES.search(message)):
-            return Answer(violations=found[1])
-        assert status in (400, 422), f"{status}: {message}"
-        return Answer(invalid=GENERATED.sub("", message))
+        return _answer(*self._send("POST", f"{_pods(level, version)}?dryRun=All", body))
+
+    def create(self, pod: dict[str, Any], level: Level, version: Version) -> str:
+        """A Pod to which ephemeral containers can be added. Its name."""
+        body = {**pod, "metadata": {"generateName": "oracle-"}}
+        status, answer = self._send("POST", _pods(level, version), body)
+        assert status == 201, answer
+        return str(answer["metadata"]["name"])
+
+    def ask_debugger(
+        self, name: str, container: dict[str, Any], level: Level, version: Version
+    ) -> Answer:
+        """May this ephemeral container be added to the Pod of this name?"""
+        path = f"{_pods(level, version)}/{name}/ephemeralcontainers?dryRun=All"
+        return _answer(*self._send("PATCH", path, {"spec": {"ephemeralContainers": [container]}}))
 
     def _make_namespace(self, level: Level, version: Version) -> None:
         labels = {ENFORCE: level, f"{ENFORCE}-version": f"v{version[0]}.{version[1]}"}
         metadata = {"name": _namespace(level, version), "labels": labels}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
-        status, answer = self._post("/api/v1/namespaces", body)
+        status, answer = self._send("POST", "/api/v1/namespaces", body)
         assert status == 201, answer
 
-    def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _send(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The server ends a connection that was idle: then a new one is made."""
         data = json.dumps(body, default=str)
         try:
-            return self._post_once(path, data)
+            return self._send_once(method, path, data)
         except (OSError, http.client.HTTPException):
             self._connection.close()
-            return self._post_once(path, data)
+            return self._send_once(method, path, data)
 
-    def _post_once(self, path: str, data: str) -> tuple[int, dict[str, Any]]:
-        self._connection.request("POST", path, data, {"Content-Type": "application/json"})
+    def _send_once(self, method: str, path: str, data: str) -> tuple[int, dict[str, Any]]:
+        content = CONTENT_TYPES[method]
+        self._connection.request(method, path, data, {"Content-Type": content})
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
+
+
+def known(server: str) -> list[Version]:
+    """The versions of the standards that an API server knows, of those that the rules know."""
+    major, minor = server.removeprefix("v").split(".")[:2]
+    return [version for version in VERSIONS if version <= (int(major), int(minor))]
+
+
+def _answer(status: int, body: dict[str, Any]) -> Answer:
+    message = str(body.get("message", ""))
+    if status in (200, 201):
+        return Answer()
+    if status == 403 and (found := VIOLATES.search(message)):
+        return Answer(violations=found[1])
+    assert status in (400, 422), f"{status}: {message}"
+    return Answer(invalid=GENERATED.sub("", message))
+
+
+def _pods(level: Level, version: Version) -> str:
+    return f"/api/v1/namespaces/{_namespace(level, version)}/pods"
 
 
 def _namespace(level: Level, version: Version) -> str:

@@ -1,8 +1,9 @@
-"""Pods that differ from an allowed one in one field, for every control of the standards."""
+"""Pods that differ from an allowed one in a field or a few, for every control of the standards."""
 
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -201,6 +202,43 @@ def matrix() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name} {_name('os', os)} {_name('hostUsers', host_users)}", pod
 
 
+def combinations(count: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As `matrix`, with two to five differences in each Pod."""
+    chance = random.Random(seed)  # noqa: S311 - the same Pods every time
+    differences = list(_differences())
+    for number in range(count):
+        pod = _allowed(chance.choice((*[ABSENT] * 4, "windows")), chance.choice((ABSENT, *FLAG)))
+        chosen = chance.sample(differences, chance.randint(2, 5))
+        for _, places in chosen:
+            for place, value in places:
+                _put(pod, place, value)
+        yield f"{seed}/{number}: {' '.join(name for name, _ in chosen)}", pod
+
+
+def hosts() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Allowed Pods to which `debuggers` are added; on the second nothing is inherited."""
+    for os, host_users in ((ABSENT, ABSENT), (ABSENT, False), ("windows", ABSENT)):
+        pod = _allowed(os, host_users)
+        names = f"{_name('os', os)} {_name('hostUsers', host_users)}"
+        yield names, pod
+        own = copy.deepcopy(pod)
+        inherited = own["spec"].pop("securityContext")
+        for container in own["spec"]["containers"] + own["spec"]["initContainers"]:
+            container["securityContext"] |= copy.deepcopy(inherited)
+        yield f"{names} inheriting nothing", own
+
+
+def debuggers(host: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Ephemeral containers, with the differences of other containers."""
+    for place, values in OF_CONTAINERS.items():
+        if place == "ports":
+            continue  # which an ephemeral container has none of
+        for value in values:
+            pod = copy.deepcopy(host)
+            _put(pod, f"spec/containers/0/{place}", value)
+            yield _name(place, value), pod["spec"]["containers"][0] | {"name": "debugger"}
+
+
 def _differences() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
     for place, values in OF_PODS.items():
         yield from _each(place, values)
@@ -224,8 +262,12 @@ def _differences() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
                         (f"{security}/{field}", own),
                     ]
                     yield _names(places), places
-    # HostProcess is for all containers or none, and needs the node's network.
     network = ("spec/hostNetwork", True)
+    for container in CONTAINERS:
+        for ports in OF_CONTAINERS["ports"]:
+            places = [network, (f"spec/{container}/ports", ports)]
+            yield _names(places), places
+    # HostProcess is for all containers or none, and needs the node's network.
     of_pod = [network, ("spec/securityContext/windowsOptions", HOST_PROCESS)]
     of_each = [(f"spec/{c}/securityContext/windowsOptions", HOST_PROCESS) for c in CONTAINERS]
     yield _names(of_pod), of_pod
@@ -275,7 +317,11 @@ def _put(pod: dict[str, Any], place: str, value: Any) -> None:
     *parents, last = place.split("/")
     node: Any = pod
     for token in parents:
-        node = node[int(token)] if isinstance(node, list) else node.setdefault(token, {})
+        if isinstance(node, list):
+            node = node[int(token)]
+        else:
+            node[token] = {} if node.get(token) is None else node[token]
+            node = node[token]
     if value is ABSENT:
         node.pop(last, None)
     else:
