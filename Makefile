@@ -41,7 +41,7 @@ demo: $(READY) ## Show the main job on a real API server (starts one and ends it
 
 test: $(READY) ## Run every test; what cannot run here says so in one line
 	@$(PY) tests/cluster/build.py
-	@$(PY) -m pytest -n auto --dist loadgroup
+	@$(PY) -m pytest -n auto --dist loadfile
 
 lint: $(READY) ## Check style, types, layers and generated files
 	@$(PY) -m ruff format --check

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from batten_command import BATTEN
 
 POD = (
     "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: 'a:1'}]}"
@@ -19,20 +17,6 @@ POD = (
 def pod(tmp_path: Path) -> Path:
     (tmp_path / "pod.yaml").write_text(POD)
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("arguments", "most"), [(["--help"], 0.25), (["check", "pod.yaml"], 0.4)], ids=["help", "check"]
-)
-def test_cold_start(arguments: list[str], most: float, pod: Path) -> None:
-    """Of ten starts the quickest: others may use the machine too."""
-    assert min(_seconds(arguments, pod) for _ in range(10)) < most
-
-
-def _seconds(arguments: list[str], cwd: Path) -> float:
-    start = time.perf_counter()
-    subprocess.run([BATTEN, *arguments], cwd=cwd, capture_output=True, check=False)
-    return time.perf_counter() - start
 
 
 @pytest.mark.parametrize(
