@@ -37,10 +37,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.seccomp_profile import ALLOWED
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import SeccompProfile, Workload
-
-TYPES = ("RuntimeDefault", "Localhost")
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
@@ -53,7 +52,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
 
 def _judge(profile: SeccompProfile, place: str, container: str) -> Iterator[Finding]:
     said = profile.type
-    if said not in TYPES:
+    if said not in ALLOWED:
         yield Finding(
             path=f"{place}/securityContext/seccompProfile/type",
             container=container,
