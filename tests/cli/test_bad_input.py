@@ -167,3 +167,14 @@ def test_file_names_of_any_bytes(tmp_path: Path) -> None:
     ran = batten("check", ".", cwd=tmp_path)
     assert ran.code == 1
     assert "\x1b" not in ran.out
+
+
+def test_a_wrong_type_within_a_list_is_shown_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text(
+        "apiVersion: v1\nkind: List\nitems:\n"
+        "  - apiVersion: v1\n    kind: ConfigMap\n"
+        "  - apiVersion: v1\n    kind: Pod\n    spec:\n      containers: 7\n"
+    )
+    ran = batten("check", "list.yaml", cwd=tmp_path)
+    assert ran.code == 2
+    assert "batten: list.yaml:9:7: items[1].spec.containers: expected" in ran.err

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from batten_webhooks.verdict import field_path
+
 Quantity = str | int | float
 Json = Any
 
@@ -298,7 +300,12 @@ class Malformed(ValueError):
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(f"{field}: {message}" if field else message)
+        self.message = message
         self.field = field
+
+    def below(self, pointer: str) -> Malformed:
+        """The same of an object that stands at this JSON Pointer in its document."""
+        return Malformed(self.message, ".".join(filter(None, (field_path(pointer), self.field))))
 
     @property
     def pointer(self) -> str:
@@ -441,11 +448,14 @@ def read_objects(
         if isinstance(value, dict) and _is_list(value):
             items = value.get("items")
             if not isinstance(items, list | None):
-                raise Malformed("expected an array", "items")
+                raise Malformed("expected an array", "items").below(place)
             within = [(f"{place}/items/{index}", item) for index, item in enumerate(items or ())]
             left.extend(reversed(within))
             continue
-        workload = read_object(value, paths)
+        try:
+            workload = read_object(value, paths)
+        except Malformed as error:
+            raise error.below(place) from None
         if workload is not None:
             yield place, workload
 
