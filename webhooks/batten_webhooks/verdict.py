@@ -56,12 +56,14 @@ class AppliedChange(Struct, frozen=True):
 
 
 class Violation(Struct, frozen=True):
-    """A finding under a policy. `fixed` says that the verdict's own changes take it away."""
+    """A finding under a policy. `fixed` says that the verdict's own changes take it away;
+    `exception` names the HardeningException that lifts it, "" where none does."""
 
     rule: str
     finding: Finding
     actions: frozenset[Action]
     fixed: bool
+    exception: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
