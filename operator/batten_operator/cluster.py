@@ -28,17 +28,22 @@ class ApiError(Exception):
         self.status = status
 
 
-async def configuration() -> Configuration:
+async def configuration(context: str = "") -> Configuration:
     """How to reach the API server: KUBECONFIG, else the ServiceAccount, else ~/.kube/config.
+
+    With a `context` it is that one of a kubeconfig file, never the ServiceAccount.
 
     Raises ApiError where none of them is there or can be read.
     """
     found = Configuration()
     try:
-        if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        named = context or os.environ.get("KUBECONFIG")
+        if not named and os.environ.get("KUBERNETES_SERVICE_HOST"):
             load_incluster_config(client_configuration=found)
         else:
-            await load_kube_config(client_configuration=found, persist_config=False)
+            await load_kube_config(
+                context=context or None, client_configuration=found, persist_config=False
+            )
     except (ConfigException, OSError, ValueError) as error:
         raise ApiError(f"no way to the API server is configured: {error}") from None
     return found

@@ -144,6 +144,17 @@ class Owner:
         return "".join(f"/{name}" for name in path)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A Pod, or a template that has no Pods (`pods` is 0), with its verdict under a policy."""
+
+    workload: Workload
+    verdict: Verdict
+    policy: str
+    why: str
+    pods: int = 1
+
+
 @dataclass(slots=True)
 class _Entry:
     pods: int = 0
@@ -165,11 +176,10 @@ class Tally:
     def __contains__(self, owner: object) -> bool:
         return owner in self._entries
 
-    def add(
-        self, owner: Owner, workload: Workload, verdict: Verdict, policy: str, why: str, pods: int
-    ) -> None:
+    def add(self, owner: Owner, judged: Judged) -> None:
+        verdict = judged.verdict
         entry = self._entries.setdefault(owner, _Entry())
-        entry.pods += pods
+        entry.pods += judged.pods
         severity = 0
         proposed = {applied.change.path for applied in verdict.proposed}
         for violation in verdict.violations:
@@ -180,12 +190,12 @@ class Tally:
             known = entry.remarks.get(violation.key)
             if known is None:
                 if len(entry.remarks) < MOST_REMARKS:
-                    remark = _remark(owner, workload, violation, outcome)
+                    remark = _remark(owner, judged.workload, violation, outcome)
                     entry.remarks[violation.key] = remark
             elif OUTCOMES.index(outcome) > OUTCOMES.index(known.outcome):
-                entry.remarks[violation.key] = _remark(owner, workload, violation, outcome)
+                entry.remarks[violation.key] = _remark(owner, judged.workload, violation, outcome)
         if severity > entry.severity:
-            entry.severity, entry.policy, entry.why = severity, policy, why
+            entry.severity, entry.policy, entry.why = severity, judged.policy, judged.why
 
     def results(self) -> list[WorkloadResult]:
         """In order of namespaces, kinds and names."""

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
+from types import ModuleType
 from typing import TextIO
 
 from batten_webhooks.cli import CannotRun
 
 FORMATS = ("text", "json", "sarif", "junit", "github")
+AUDIT_FORMATS = ("text", "json", "sarif", "html")
+CLUSTER_LIBRARIES = ("kubernetes", "aiohttp")
 PATHS = "a file, a folder to look through for .yaml, .yml and .json, or - for standard input"
 POLICY = "baseline, restricted, hardened, or the file of a HardeningPolicy (default: hardened)"
 KINDS = "more kinds with a Pod template, as Widget.example.com=spec.template, separated by commas"
@@ -53,7 +56,19 @@ def _run(arguments: Sequence[str] | None) -> int:
     if "run" not in options:
         parser().print_help()
         return 0
-    return int(import_module(f"batten_webhooks.cli.{options.run}").run(options))
+    return int(_command_module(options.run).run(options))
+
+
+def _command_module(name: str) -> ModuleType:
+    """What runs a command; those of the package that speaks to clusters say so by a full name."""
+    try:
+        return import_module(name if "." in name else f"batten_webhooks.cli.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in CLUSTER_LIBRARIES:
+            raise
+        raise CannotRun(
+            f"reading a cluster needs the library {error.name}: pip install 'batten[audit]'"
+        ) from None
 
 
 def _tell(message: str) -> None:
@@ -118,6 +133,29 @@ def parser() -> argparse.ArgumentParser:
     _color(check)
     check.add_argument("--verbose", action="store_true", help="tell of what is only audited, too")
 
+    audit = _command(commands, "audit", "say what the workloads of a live cluster would meet")
+    audit.set_defaults(run="batten_operator.audit")
+    _cluster(audit)
+    audit.add_argument("--format", choices=AUDIT_FORMATS, default="text", help="(default: text)")
+    audit.add_argument("--output", default="", metavar="FILE", help="write there, not to stdout")
+    _color(audit)
+
+    rollout = _command(commands, "rollout", "print the next safe step to enforcement, as policies")
+    _cluster(rollout)
+    rollout.add_argument(
+        "--from",
+        dest="audit",
+        default="",
+        metavar="FILE",
+        help="what batten audit --format json wrote, instead of reading the cluster",
+    )
+    rollout.add_argument(
+        "--applied",
+        default="",
+        metavar="FILE",
+        help="the policies of the step before, as printed (default: none)",
+    )
+
     explain = _command(commands, "explain", "explain a rule, or list them all")
     explain.add_argument("rule", nargs="?", metavar="RULE", help="such as run-as-non-root")
     _color(explain)
@@ -138,6 +176,21 @@ def _command(
     )
     command.set_defaults(run=name)
     return command
+
+
+def _cluster(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+    command.add_argument(
+        "--context", default="", metavar="NAME", help="a context of the kubeconfig file"
+    )
+    command.add_argument(
+        "--namespace", action="append", default=[], metavar="NAME", help="only there; repeatable"
+    )
+    command.add_argument(
+        "--all-namespaces",
+        action="store_true",
+        help="kube-system and other namespaces that the chart exempts, too",
+    )
 
 
 def _inputs(command: argparse.ArgumentParser) -> None:

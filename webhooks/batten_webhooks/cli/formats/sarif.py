@@ -35,7 +35,7 @@ def write(result: Result, _: Namespace) -> None:
         "name": "batten",
         "version": version("batten"),
         "informationUri": DOCUMENTATION,
-        "rules": [_rule(BY_NAME[name]) for name in names],
+        "rules": [rule_entry(BY_NAME[name]) for name in names],
     }
     run = {
         "tool": {"driver": driver},
@@ -52,7 +52,7 @@ def write(result: Result, _: Namespace) -> None:
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(log)) + b"\n")
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def rule_entry(rule: Rule) -> dict[str, Any]:
     return {
         "id": rule.name,
         "shortDescription": {"text": rule.summary},

@@ -1,0 +1,62 @@
+"""`batten audit`: what the workloads of a live cluster would meet under a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from argparse import Namespace
+from contextlib import redirect_stdout
+from importlib import import_module
+
+from batten_operator.cluster import ApiError
+from batten_operator.scan import EXEMPT, Scan, reader
+from batten_webhooks.audit import Audit
+from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli.judge import read_policy
+from batten_webhooks.policy import Policy
+
+BAR = 30
+
+
+def run(options: Namespace) -> int:
+    audit = read(options)
+    write = import_module(f"batten_webhooks.cli.formats.audit_{options.format}").write
+    if options.output:
+        with open(options.output, "w", encoding="utf-8") as file, redirect_stdout(file):
+            write(audit, options)
+    else:
+        write(audit, options)
+    return 1 if audit.totals()["refused"] else 0
+
+
+def read(options: Namespace) -> Audit:
+    """An audit of the live cluster, as the options ask for. Raises CannotRun."""
+    policy = read_policy(options.policy)
+    try:
+        return asyncio.run(_read(options, policy))
+    except ApiError as error:
+        raise CannotRun(f"the cluster cannot be read: {error}") from None
+
+
+async def _read(options: Namespace, policy: Policy) -> Audit:
+    why = f"--policy {options.policy}"
+    async with reader(options.context) as opened:
+        return await Scan(
+            opened,
+            lambda _namespace, _pod: (policy, why),
+            tuple(setting.rule.name for setting in policy.settings),
+            namespaces=options.namespace,
+            exempt=frozenset() if options.all_namespaces else EXEMPT,
+            progress=_show,
+        ).run()
+
+
+def _show(done: int, total: int) -> None:
+    """A bar on stderr, where somebody watches; gone when all is read."""
+    if not sys.stderr.isatty():
+        return
+    filled = BAR * done // total if total else BAR
+    bar = "█" * filled + "░" * (BAR - filled)
+    text = f"\r{bar} {done:,} of {total:,} Pods" if done < total else "\r\033[K"
+    sys.stderr.write(text)
+    sys.stderr.flush()
