@@ -8,16 +8,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module
 from io import TextIOWrapper
-from types import ModuleType
 from typing import TextIO
 
-from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli import CannotRun, command_module
 
 FORMATS = ("text", "json", "sarif", "junit", "github")
 AUDIT_FORMATS = ("text", "json", "sarif", "html")
-CLUSTER_LIBRARIES = ("kubernetes", "aiohttp")
 PATHS = "a file, a folder to look through for .yaml, .yml and .json, or - for standard input"
 POLICY = "baseline, restricted, hardened, or the file of a HardeningPolicy (default: hardened)"
 KINDS = "more kinds with a Pod template, as Widget.example.com=spec.template, separated by commas"
@@ -56,19 +53,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     if "run" not in options:
         parser().print_help()
         return 0
-    return int(_command_module(options.run).run(options))
-
-
-def _command_module(name: str) -> ModuleType:
-    """What runs a command; those of the package that speaks to clusters say so by a full name."""
-    try:
-        return import_module(name if "." in name else f"batten_webhooks.cli.{name}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in CLUSTER_LIBRARIES:
-            raise
-        raise CannotRun(
-            f"reading a cluster needs the library {error.name}: pip install 'batten[audit]'"
-        ) from None
+    name = options.run if "." in options.run else f"batten_webhooks.cli.{options.run}"
+    return int(command_module(name).run(options))
 
 
 def _tell(message: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from batten_webhooks.audit import Audit, Counts, WorkloadResult
+from batten_webhooks.audit import Audit, Counts, Outcome, WorkloadResult
 from batten_webhooks.cli.formats.text import printable
 from batten_webhooks.cli.terminal import Styled, styler
 
-HEAD = ("compliant", "changed", "warned", "excepted", "refused")
+HEAD: tuple[Outcome, ...] = ("compliant", "changed", "warned", "excepted", "refused")
 
 
 def write(audit: Audit, options: Namespace) -> None:
@@ -36,7 +36,7 @@ def _row(name: str, counts: Counts) -> str:
     return f"  {name:32}" + _numbers(tuple(str(counts[outcome] or "·") for outcome in counts))
 
 
-def _numbers(cells: tuple[str, ...]) -> str:
+def _numbers(cells: Sequence[str]) -> str:
     return "".join(f"{cell:>10}" for cell in cells)
 
 

@@ -1,0 +1,54 @@
+"""`batten rollout`: the next safe step to enforcement, as policies to review and apply."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from batten_webhooks import rollout
+from batten_webhooks.audit import Audit
+from batten_webhooks.cli import CannotRun, command_module
+from batten_webhooks.cli.files import read_file
+from batten_webhooks.cli.formats import audit_json
+
+
+def run(options: Namespace) -> int:
+    audit, applied = _from_file(options) if options.audit else _from_cluster(options)
+    if options.applied:
+        applied = _documents(options.applied)
+    sys.stdout.write(rollout.text(rollout.plan(audit, rollout.standing(applied))))
+    return 0
+
+
+def _from_cluster(options: Namespace) -> tuple[Audit, list[Any]]:
+    found: tuple[Audit, list[Any]] = command_module("batten_operator.rollout").gather(options)
+    return found
+
+
+def _from_file(options: Namespace) -> tuple[Audit, list[Any]]:
+    try:
+        return audit_json.read(_bytes("--from", options.audit)), []
+    except audit_json.NotAnAudit as error:
+        raise CannotRun(f"--from {options.audit}: {error}") from None
+
+
+def _documents(name: str) -> list[Any]:
+    from batten_webhooks.manifests import (  # noqa: PLC0415 - PyYAML takes its time
+        Manifest,
+        ManifestError,
+    )
+
+    try:
+        manifest = Manifest.parse(_bytes("--applied", name), name=name)
+    except ManifestError as error:
+        raise CannotRun(f"--applied {name}:{error}") from None
+    return [document.value for document in manifest.documents]
+
+
+def _bytes(option: str, name: str) -> bytes:
+    try:
+        return read_file(name)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", "") or "cannot be read").lower()
+        raise CannotRun(f"{option} {name}: {reason}") from None
