@@ -121,7 +121,9 @@ def text(planned: Plan) -> str:
         return "# No workloads were found: nothing to roll out to.\n"
     if planned.done:
         counted = len(planned.moves)
-        return f"# Nothing is left to do: Deny holds in all {counted} namespaces with workloads.\n"
+        said = f"# Nothing is left to do: Deny holds in all {counted} namespaces with workloads."
+        held = [line for move in planned.moves if move.refused for line in _reasons(move)]
+        return "\n".join([said, *held]) + "\n"
     lines = [
         "# The next step to enforcement. Nothing was applied: read it, apply it, and run",
         "# `batten rollout` again. A namespace goes from Audit to Warn to Deny, and never back.",
@@ -148,7 +150,8 @@ def _reasons(move: Move) -> list[str]:
     way = f"{move.before or 'no step'} → {move.after}" if move.before != move.after else "stays"
     if not move.refused:
         return ["#", f"# {_comment(move.namespace)}: {way}: nothing would be refused"]
-    lines = ["#", f"# {_comment(move.namespace)}: {way}: to be mended before Deny:"]
+    when = "would be refused when created again" if move.after == "Deny" else "mend before Deny"
+    lines = ["#", f"# {_comment(move.namespace)}: {way}: {when}:"]
     for result in move.refused[:MOST_HELD]:
         lines.append(f"#   {result.kind} {_comment(result.name)}")
         lines += [

@@ -121,12 +121,14 @@ def parser() -> argparse.ArgumentParser:
 
     audit = _command(commands, "audit", "say what the workloads of a live cluster would meet")
     audit.set_defaults(run="batten_operator.audit")
+    audit.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
     _cluster(audit)
     audit.add_argument("--format", choices=AUDIT_FORMATS, default="text", help="(default: text)")
     audit.add_argument("--output", default="", metavar="FILE", help="write there, not to stdout")
     _color(audit)
 
     rollout = _command(commands, "rollout", "print the next safe step to enforcement, as policies")
+    rollout.set_defaults(policy="hardened")
     _cluster(rollout)
     rollout.add_argument(
         "--from",
@@ -165,7 +167,6 @@ def _command(
 
 
 def _cluster(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
     command.add_argument(
         "--context", default="", metavar="NAME", help="a context of the kubeconfig file"
     )

@@ -11,6 +11,8 @@ from batten_webhooks.audit import Audit
 from batten_webhooks.cli import CannotRun, command_module
 from batten_webhooks.cli.files import read_file
 from batten_webhooks.cli.formats import audit_json
+from batten_webhooks.messages import printable
+from batten_webhooks.policy import PRESETS
 
 
 def run(options: Namespace) -> int:
@@ -28,9 +30,18 @@ def _from_cluster(options: Namespace) -> tuple[Audit, list[Any]]:
 
 def _from_file(options: Namespace) -> tuple[Audit, list[Any]]:
     try:
-        return audit_json.read(_bytes("--from", options.audit)), []
+        audit = audit_json.read(_bytes("--from", options.audit))
     except audit_json.NotAnAudit as error:
         raise CannotRun(f"--from {options.audit}: {error}") from None
+    # The policies that are printed demand what this preset does: another audit tells nothing of it.
+    title = PRESETS[options.policy].title
+    for result in audit.workloads:
+        if result.policy != title:
+            raise CannotRun(
+                f"--from {options.audit}: was judged by {printable(result.policy)}, "
+                f"not by {title}: make it with batten audit --policy {options.policy} --format json"
+            )
+    return audit, []
 
 
 def _documents(name: str) -> list[Any]:
