@@ -18,7 +18,9 @@ HARDENED = PRESETS["hardened"]
 VERSIONS = {kind.kind: f"{kind.group}/v1" for kind in TEMPLATE_PATHS if kind.group}
 AT = datetime(2026, 11, 24, 7, 0, tzinfo=UTC)
 RULES = tuple(setting.rule.name for setting in HARDENED.settings)
-HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202egnp.exe\x00\x1b[31m"
+HOSTILE = (
+    "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202egnp.exe\x00\x1b[31m"
+)
 
 
 def hostile() -> Audit:
