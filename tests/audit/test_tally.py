@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -23,7 +24,7 @@ OWNER = Owner("shop", "apps/v1", "Deployment", "web")
 ROOT = {"name": "app", "image": "nginx:1.27", "securityContext": {"runAsUser": 0}}
 
 
-def audit_of(policy: Policy, *containers: dict[str, object], pods: int = 1) -> Audit:
+def audit_of(policy: Policy, *containers: Mapping[str, object], pods: int = 1) -> Audit:
     tally = Tally()
     pod = decode_pod(msgspec.json.encode({"spec": {"containers": containers}}))
     workload = read_pod(pod)
