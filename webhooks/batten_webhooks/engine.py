@@ -6,54 +6,121 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from batten_webhooks.policy import Policy
+from batten_webhooks.governance import NO_EXEMPTIONS, Exemptions
+from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.rules.rule import Context, Facts
-from batten_webhooks.verdict import AppliedChange, Unknown, Verdict, Violation
+from batten_webhooks.verdict import AppliedChange, Finding, Unknown, Verdict, Violation
 from batten_webhooks.workload import Workload
 
 NO_FACTS = Facts()
 # Of one rule: more than the largest Pod that is judged can be mended of, and soon told.
 MOST_FINDINGS = 50_000
+# What a violation names instead of an exception; no object's name has a space.
+EXEMPT_USER = "exempt user"
 WINDOWS_REMEDY = "set spec.os.name to windows: the nodeSelector lets the Pod run on Windows only"
 
 
 def evaluate(
-    workload: Workload, policy: Policy, facts: Facts = NO_FACTS, *, judge: bool = True
+    workload: Workload,
+    policy: Policy,
+    facts: Facts = NO_FACTS,
+    *,
+    judge: bool = True,
+    exemptions: Exemptions = NO_EXEMPTIONS,
 ) -> Verdict:
     """The changes that would make the workload safe, and what is wrong with it as it stands.
 
     A violation that the changes take away is marked `fixed`: what is left of them is what the Pod
-    would still break once it is mutated. Without `judge` only the changes are asked for: no
-    violation is told, and rules that change nothing are not run.
+    would still break once it is mutated. What an exception lifts is told, but neither changed nor
+    acted upon; a weaker rule that the lifted one contains goes on to hold. Without `judge` only the
+    changes are asked for: no violation is told, and rules that change nothing are not run.
     """
-    context = Context(facts=facts, version=policy.version)
-    mutable = not workload.windows_by_selector
-    changes: list[AppliedChange] = []
-    proposed: list[AppliedChange] = []
-    violations: list[Violation] = []
-    unknowns: list[Unknown] = []
+    evaluation = _Evaluation(workload, policy, facts, exemptions, judge=judge)
     for setting in policy.settings:
+        evaluation.run(setting)
+    return Verdict(
+        _once(evaluation.changes),
+        _once(evaluation.proposed),
+        tuple(evaluation.violations),
+        tuple(evaluation.unknowns),
+    )
+
+
+class _Evaluation:
+    def __init__(
+        self,
+        workload: Workload,
+        policy: Policy,
+        facts: Facts,
+        exemptions: Exemptions,
+        *,
+        judge: bool,
+    ) -> None:
+        self.changes: list[AppliedChange] = []
+        self.proposed: list[AppliedChange] = []
+        self.violations: list[Violation] = []
+        self.unknowns: list[Unknown] = []
+        self._workload = workload
+        self._facts = facts
+        self._exemptions = exemptions
+        self._judge = judge
+        self._mutable = not workload.windows_by_selector
+        self._context = Context(facts=facts, version=policy.version)
+
+    def run(self, setting: Setting, only: frozenset[str] | None = None) -> None:
+        """Judge by one rule, `only` what it finds in these containers ("" is the Pod)."""
         rule, mutation = setting.rule, setting.mutation
-        if not judge and mutation == "Disabled":
-            continue
-        for count, found in enumerate(rule.check(workload, setting.parameters, context)):
+        if not self._judge and mutation == "Disabled":
+            return
+        context = self._context
+        lifted: set[str] = set()
+        exempt_user = self._facts.requester in setting.exempt_users
+        exempt = exempt_user or rule.name in self._exemptions
+        if exempt and not exempt_user:
+            apart = self._exemptions.containers(rule.name, self._workload)
+            context = Context(context.facts, context.version, apart)
+        for count, found in enumerate(rule.check(self._workload, setting.parameters, context)):
             if count == MOST_FINDINGS:
                 break
-            if isinstance(found, Unknown):
-                if mutation != "Disabled" and mutable:
-                    unknowns.append(replace(found, rule=rule.name))
+            if only is not None and found.container not in only:
                 continue
-            finding = found
-            if finding.changes and not mutable:
-                finding = replace(finding, remedy=WINDOWS_REMEDY, changes=())
-            if finding.changes and mutation != "Disabled":
-                into = changes if mutation == "Enabled" else proposed
-                for change in finding.changes:
-                    into.append(AppliedChange(rule.name, finding.detail, change))
-            if judge and setting.actions:
-                fixed = bool(finding.changes) and mutation == "Enabled"
-                violations.append(Violation(rule.name, finding, setting.actions, fixed))
-    return Verdict(_once(changes), _once(proposed), tuple(violations), tuple(unknowns))
+            exception = self._exception(setting, found, exempt_user=exempt_user) if exempt else ""
+            if exception:
+                lifted.add(found.container)
+                if isinstance(found, Finding):
+                    self._lift(setting, found, exception)
+            elif isinstance(found, Finding):
+                self._take(setting, found)
+            elif mutation != "Disabled" and self._mutable:
+                self.unknowns.append(replace(found, rule=rule.name))
+        if lifted:
+            for weaker in setting.weaker:
+                self.run(weaker, frozenset(lifted))
+
+    def _take(self, setting: Setting, finding: Finding) -> None:
+        rule, mutation = setting.rule, setting.mutation
+        if finding.changes and not self._mutable:
+            finding = replace(finding, remedy=WINDOWS_REMEDY, changes=())
+        if finding.changes and mutation != "Disabled":
+            into = self.changes if mutation == "Enabled" else self.proposed
+            for change in finding.changes:
+                into.append(AppliedChange(rule.name, finding.detail, change))
+        if self._judge and setting.actions:
+            fixed = bool(finding.changes) and mutation == "Enabled"
+            self.violations.append(Violation(rule.name, finding, setting.actions, fixed))
+
+    def _lift(self, setting: Setting, finding: Finding, exception: str) -> None:
+        if self._judge and setting.actions:
+            finding = replace(finding, changes=())
+            self.violations.append(
+                Violation(setting.rule.name, finding, setting.actions, False, exception)
+            )
+
+    def _exception(self, setting: Setting, found: Finding | Unknown, *, exempt_user: bool) -> str:
+        if exempt_user:
+            return f"{EXEMPT_USER} {self._facts.requester}"
+        lifting = self._exemptions.lifting(setting.rule.name, self._workload, found.container)
+        return lifting.name if lifting is not None else ""
 
 
 def _once(applied: Iterable[AppliedChange]) -> tuple[AppliedChange, ...]:

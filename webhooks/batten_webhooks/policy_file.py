@@ -25,7 +25,7 @@ from pydantic.alias_generators import to_camel
 
 from batten_webhooks.manifests import Document, Manifest, ManifestError
 from batten_webhooks.messages import printable
-from batten_webhooks.policy import Mutation, Policy, Setting
+from batten_webhooks.policy import Mutation, Policy, Setting, contained
 from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import SHOWN_LENGTH, VERSIONS, Rule, Version, shown
 from batten_webhooks.verdict import Action, field_path, pointer_token
@@ -155,7 +155,7 @@ def _read(name: str, document: Document) -> Policy:
     if wrong or version is None:
         raise _error(name, document, wrong)
     title = f'HardeningPolicy "{policy.metadata.name}"'
-    return Policy(title, _without_overridden(settings), version)
+    return Policy(title, contained(settings), version)
 
 
 def _setting(rule: Rule, model: Any, defaults: Defaults) -> Setting:
@@ -170,18 +170,6 @@ def _setting(rule: Rule, model: Any, defaults: Defaults) -> Setting:
         mutation=mutation if rule.mutates else "Disabled",
         actions=frozenset(actions),
         parameters=rule.parameters(**said),
-    )
-
-
-def _without_overridden(settings: list[Setting]) -> tuple[Setting, ...]:
-    """Without weaker rules whose stronger one leads to as much."""
-    overridden = {
-        weaker: setting.actions for setting in settings for weaker in setting.rule.overrides
-    }
-    return tuple(
-        setting
-        for setting in settings
-        if not setting.actions <= overridden.get(setting.rule.name, frozenset())
     )
 
 

@@ -57,7 +57,8 @@ class AppliedChange(Struct, frozen=True):
 
 class Violation(Struct, frozen=True):
     """A finding under a policy. `fixed` says that the verdict's own changes take it away;
-    `exception` names the HardeningException that lifts it, "" where none does."""
+    `exception` names what lifts it, a HardeningException or an exempt user; "" where nothing does.
+    """
 
     rule: str
     finding: Finding
@@ -85,7 +86,8 @@ class Verdict(Struct, frozen=True):
 
 
 def acting(violations: Iterable[Violation], action: Action) -> list[Violation]:
-    return [violation for violation in violations if action in violation.actions]
+    """Those that lead to the action; none that an exception lifts."""
+    return [v for v in violations if action in v.actions and not v.exception]
 
 
 def field_path(pointer: str) -> str:

@@ -34,17 +34,23 @@ class Facts:
     """What is known beyond the object. `users` is the USER of an image's configuration.
 
     A reference that is missing from `users` is not known, "" is an image that names no user.
+    `requester` is who asks for the object, as the API server names users; "" where nobody does.
     """
 
     users: Mapping[str, str] = field(default_factory=dict)
+    requester: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`version` is the Pod Security Standards' version to judge by."""
+    """`version` is the Pod Security Standards' version to judge by.
+
+    For the containers `apart` the rule is lifted: what is set must not reach them.
+    """
 
     facts: Facts
     version: Version
+    apart: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding 
         if said is False:
             yield _said_false(site.pointer, site.name)
         elif said is None and not inherited:
-            if not pod.pod_level or (pod.knative and inherited is None):
+            if not pod.pod_level or context.apart or (pod.knative and inherited is None):
                 yield _unsaid(site.pointer, site.name)
             else:
                 unsaid = True

@@ -63,7 +63,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             if own.type not in ALLOWED:
                 yield _unusable(site.pointer, site.name, own)
         elif not confined:
-            if not pod.pod_level or (pod.knative and inherited is None):
+            if not pod.pod_level or context.apart or (pod.knative and inherited is None):
                 yield _unsaid(site.pointer, site.name)
             else:
                 unsaid = True

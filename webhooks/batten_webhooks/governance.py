@@ -1,0 +1,231 @@
+"""Which policy governs a Pod, and which exceptions hold for it. Pure: no I/O, and time is given.
+
+Exactly one policy governs: of those that match the one of highest priority, of equal ones the first
+by name; where none matches it is the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from batten_webhooks.image_pattern import ImagePattern
+from batten_webhooks.policy import Policy
+from batten_webhooks.selectors import EVERYTHING, Labels, Selector
+from batten_webhooks.workload import Workload
+
+# The API server sets this label on every Namespace and lets nobody change it (KEP-2161).
+NAME_LABEL = "kubernetes.io/metadata.name"
+# Namespaces whose part of the snapshot is kept ready.
+MOST_NAMESPACES = 10_000
+DEFAULT_WHY = "no policy matches"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class GoverningPolicy:
+    """A HardeningPolicy. `pods` counts only together with a `namespaces` that selects by something:
+    labels of Pods are the governed's own."""
+
+    name: str
+    policy: Policy
+    priority: int = 0
+    namespaces: Selector = EVERYTHING
+    pods: Selector = EVERYTHING
+
+    @property
+    def why(self) -> str:
+        how = "it matches every Pod"
+        if self.namespaces.requirements:
+            how = "its namespaceSelector matches"
+        if self.pods.requirements:
+            how = "its namespaceSelector and podSelector match"
+        return f"priority {self.priority}, {how}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A HardeningException. `expires` is in Unix seconds. Empty `containers` and `images` are all,
+    and what belongs to the Pod as a whole is lifted by an exception without both only."""
+
+    name: str
+    namespaces: frozenset[str]
+    rules: frozenset[str]
+    reason: str
+    expires: float
+    pods: Selector = EVERYTHING
+    containers: frozenset[str] = frozenset()
+    images: tuple[ImagePattern, ...] = ()
+
+    def covers(self, container: str, images: Iterable[str]) -> bool:
+        """`images` are those of all containers of that name."""
+        if self.containers and container not in self.containers:
+            return False
+        if not self.images:
+            return True
+        found = list(images)
+        return bool(found) and all(
+            any(pattern.matches(image) for pattern in self.images) for image in found
+        )
+
+
+class _Index(Generic[T]):
+    """Items in their order, found by a few keys; those without keys are always found."""
+
+    def __init__(self, items: Iterable[T], keys: Callable[[T], Iterable[Hashable]]) -> None:
+        self._items = tuple(items)
+        self._by_key: dict[Hashable, list[int]] = {}
+        self._always: list[int] = []
+        for rank, item in enumerate(self._items):
+            own = tuple(keys(item))
+            for key in own:
+                self._by_key.setdefault(key, []).append(rank)
+            if not own:
+                self._always.append(rank)
+
+    def of(self, keys: Iterable[Hashable]) -> Sequence[T]:
+        if not self._by_key:
+            return self._items
+        ranks = list(self._always)
+        for key in keys:
+            ranks += self._by_key.get(key, ())
+        return [self._items[rank] for rank in sorted(set(ranks))]
+
+
+def _label_keys(selector: Selector) -> tuple[Hashable, ...]:
+    requirement = selector.equality
+    return tuple((requirement.key, value) for value in requirement.values) if requirement else ()
+
+
+def _exemption_keys(exemption: Exemption) -> tuple[Hashable, ...]:
+    return _label_keys(exemption.pods) or tuple(exemption.containers)
+
+
+class Exemptions:
+    """Those that may hold for one Pod at one time."""
+
+    __slots__ = ("_by_rule", "_now", "_pod_labels")
+
+    def __init__(
+        self, by_rule: dict[str, _Index[Exemption]], pod_labels: Labels, now: float
+    ) -> None:
+        self._by_rule = by_rule
+        self._pod_labels = pod_labels
+        self._now = now
+
+    def __contains__(self, rule: object) -> bool:
+        return rule in self._by_rule
+
+    def lifting(self, rule: str, workload: Workload, container: str) -> Exemption | None:
+        """The one that lifts a finding of the rule, "" being the Pod itself: the last to end."""
+        index = self._by_rule.get(rule)
+        if index is None:
+            return None
+        keys: list[Hashable] = [*self._pod_labels.items(), container]
+        images = [site.container.image or "" for site in workload.sites if site.name == container]
+        holding = [
+            exemption
+            for exemption in index.of(keys)
+            if exemption.expires > self._now
+            and exemption.pods.matches(self._pod_labels)
+            and exemption.covers(container, images)
+        ]
+        return max(holding, key=lambda exemption: exemption.expires, default=None)
+
+    def containers(self, rule: str, workload: Workload) -> frozenset[str]:
+        """The names of the containers for which the rule is lifted."""
+        if rule not in self._by_rule:
+            return frozenset()
+        names = {site.name for site in workload.sites}
+        return frozenset(name for name in names if self.lifting(rule, workload, name) is not None)
+
+
+NO_EXEMPTIONS = Exemptions({}, {}, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """What holds for one Pod. `why` completes "governed by TITLE: …"."""
+
+    policy: Policy
+    why: str = DEFAULT_WHY
+    exemptions: Exemptions = NO_EXEMPTIONS
+
+
+@dataclass(slots=True)
+class _Namespace:
+    """What of a snapshot concerns the namespace while it has these labels."""
+
+    labels: Labels
+    policies: _Index[GoverningPolicy]
+
+
+class Governance:
+    """A snapshot of all policies and exceptions; changes make another one."""
+
+    def __init__(
+        self,
+        default: Policy,
+        policies: Iterable[GoverningPolicy] = (),
+        exemptions: Iterable[Exemption] = (),
+    ) -> None:
+        self.default = default
+        self.policies = tuple(sorted(policies, key=lambda p: (-p.priority, p.name)))
+        self.exemptions = tuple(sorted(exemptions, key=lambda e: e.name))
+        self.needs_labels = any(p.namespaces.keys - {NAME_LABEL} for p in self.policies)
+        self._exempt = _by_namespace_and_rule(self.exemptions)
+        self._namespaces: dict[str, _Namespace] = {}
+
+    def governing(
+        self, namespace: str, namespace_labels: Labels, pod_labels: Labels, now: float
+    ) -> Governed:
+        """`now` is in Unix seconds; the labels of the namespace matter where `needs_labels`."""
+        by_rule = self._exempt.get(namespace)
+        exemptions = Exemptions(by_rule, pod_labels, now) if by_rule else NO_EXEMPTIONS
+        if self.policies:
+            for policy in self._in(namespace, namespace_labels).of(pod_labels.items()):
+                if policy.pods.matches(pod_labels):
+                    return Governed(policy.policy, policy.why, exemptions)
+        return Governed(self.default, DEFAULT_WHY, exemptions)
+
+    def _in(self, namespace: str, labels: Labels) -> _Index[GoverningPolicy]:
+        known = self._namespaces.get(namespace)
+        if known is not None and known.labels == labels:
+            return known.policies
+        named = {**labels, NAME_LABEL: namespace}
+        found = [policy for policy in self.policies if policy.namespaces.matches(named)]
+        index = _Index(_until_certain(found), lambda policy: _label_keys(policy.pods))
+        if len(self._namespaces) >= MOST_NAMESPACES:
+            self._namespaces.clear()
+        self._namespaces[namespace] = _Namespace(dict(labels), index)
+        return index
+
+
+def governed_by(policy: Policy) -> Governance:
+    """The one policy for everything."""
+    return Governance(policy)
+
+
+def _until_certain(policies: Iterable[GoverningPolicy]) -> Iterable[GoverningPolicy]:
+    """What comes after a policy for every Pod governs none."""
+    for policy in policies:
+        yield policy
+        if not policy.pods.requirements:
+            return
+
+
+def _by_namespace_and_rule(
+    exemptions: Iterable[Exemption],
+) -> dict[str, dict[str, _Index[Exemption]]]:
+    lists: dict[str, dict[str, list[Exemption]]] = {}
+    for exemption in exemptions:
+        for namespace in exemption.namespaces:
+            rules = lists.setdefault(namespace, {})
+            for rule in exemption.rules:
+                rules.setdefault(rule, []).append(exemption)
+    return {
+        namespace: {rule: _Index(found, _exemption_keys) for rule, found in rules.items()}
+        for namespace, rules in lists.items()
+    }

@@ -1,0 +1,91 @@
+"""Patterns of images, compared with parsed references and never with text.
+
+    pattern := [registry "/"] segment *("/" segment) [":" tag] ["@" digest]
+
+The registry is exact; without one it is docker.io. A segment and a tag may hold one `*`, which
+stands for any characters of that segment or tag; a last segment `*` stands for everything below.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from batten_webhooks.reference import InvalidReference, Reference, parse_reference
+
+# What stands for `*` while the rest is read as a reference: legal wherever a `*` may stand.
+_ANYTHING = "z0anything0z"
+
+
+class InvalidPattern(ValueError):
+    """The message completes "PATTERN …"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePattern:
+    text: str
+    registry: str
+    segments: tuple[str, ...]
+    tag: str = ""
+    digest: str = ""
+
+    def matches(self, image: str) -> bool:
+        """A reference that cannot be read matches nothing.
+
+        Nor does a pattern with a tag match a reference with a digest, unless it gives that, too:
+        what runs then is the digest, whatever the tag says.
+        """
+        try:
+            reference = parse_reference(image)
+        except InvalidReference:
+            return False
+        return (
+            reference.registry == self.registry
+            and self._matches_version(reference)
+            and self._matches_repository(reference.repository.split("/"))
+        )
+
+    def _matches_version(self, reference: Reference) -> bool:
+        if self.digest:
+            return reference.digest == self.digest
+        if not self.tag:
+            return True
+        return not reference.digest and _fits(self.tag, reference.tag or "latest")
+
+    def _matches_repository(self, parts: list[str]) -> bool:
+        *first, last = self.segments
+        if last == "*":
+            fits = len(parts) > len(first)
+        else:
+            fits = len(parts) == len(self.segments) and _fits(last, parts[-1])
+        return fits and all(map(_fits, first, parts))
+
+
+def parse_pattern(text: str) -> ImagePattern:
+    """Raises InvalidPattern."""
+    if text.strip("*/:") == "":
+        raise InvalidPattern("stands for every image: leave `images` out for that")
+    if any(part.count("*") > 1 for part in re.split("[/:@]", text)):
+        raise InvalidPattern("has more than one * between slashes")
+    try:
+        reference = parse_reference(text.replace("*", _ANYTHING))
+    except InvalidReference as error:
+        raise InvalidPattern(f"{error}") from None
+    if _ANYTHING in reference.registry:
+        raise InvalidPattern("has a * in the registry, which must be exact")
+    return ImagePattern(
+        text,
+        reference.registry,
+        tuple(reference.repository.replace(_ANYTHING, "*").split("/")),
+        reference.tag.replace(_ANYTHING, "*"),
+        reference.digest,
+    )
+
+
+def _fits(pattern: str, text: str) -> bool:
+    before, star, after = pattern.partition("*")
+    if not star:
+        return pattern == text
+    return (
+        len(text) >= len(before) + len(after) and text.startswith(before) and text.endswith(after)
+    )
