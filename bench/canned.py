@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from batten_webhooks.review import respond
+from batten_webhooks.review import respond, under
 from bench import reviews
 
 
@@ -28,7 +28,7 @@ class _Review(msgspec.Struct):
 
 async def main(folder: str) -> None:
     decoder = msgspec.json.Decoder(_Review)
-    canned = json.loads(respond("mutate", reviews.plain(), reviews.POLICY).body)
+    canned = json.loads(respond("mutate", reviews.plain(), under(reviews.POLICY)).body)
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         canned["response"]["uid"] = decoder.decode(await request.read()).request.uid

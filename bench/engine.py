@@ -11,7 +11,7 @@ from statistics import median
 import msgspec
 
 from batten_webhooks.engine import evaluate
-from batten_webhooks.review import PodReview, Webhook, respond
+from batten_webhooks.review import PodReview, Webhook, respond, under
 from batten_webhooks.workload import PodTemplate, Workload, read_pod
 from bench import reviews
 
@@ -48,13 +48,14 @@ def costs(rounds: int) -> list[Cost]:
 
 def _cost(name: str, webhook: Webhook, body: bytes, rounds: int) -> Cost:
     decoder = msgspec.json.Decoder(PodReview)
+    known = under(reviews.POLICY)
 
     def read() -> Workload:
         return read_pod(decoder.decode(body).request.object or PodTemplate())
 
     pod = read()
     parts: tuple[Callable[[], object], ...] = (
-        lambda: respond(webhook, body, reviews.POLICY),
+        lambda: respond(webhook, body, known),
         read,
         lambda: evaluate(pod, reviews.POLICY, judge=webhook == "validate"),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import jsonpatch
 
 from batten_webhooks.policy import PRESETS
-from batten_webhooks.review import respond
+from batten_webhooks.review import respond, under
 
 UID = "0f9b2f5e-3c52-4d0c-a2ce-0f6b6f4d1c9a"
 POLICY = PRESETS["hardened"]
@@ -32,7 +32,7 @@ def hardened() -> bytes:
 
 def patch() -> list[dict[str, Any]]:
     """What `mutate` changes in the plain Pod, as JSON Patch operations."""
-    answer = json.loads(respond("mutate", plain(), POLICY).body)
+    answer = json.loads(respond("mutate", plain(), under(POLICY)).body)
     operations: list[dict[str, Any]] = json.loads(base64.b64decode(answer["response"]["patch"]))
     return operations
 

@@ -17,13 +17,13 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from batten_webhooks.policy import PRESETS
 from batten_webhooks.review import Answer, Webhook
+from batten_webhooks.rules import BY_NAME
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 OPERATIONS = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
-RULES = frozenset(setting.rule.name for policy in PRESETS.values() for setting in policy.settings)
+EXCEPTED = "Excepted"
 # One review takes about a tenth of a millisecond; what takes a second is near the deadline.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0)
 
@@ -85,8 +85,8 @@ class Metrics:
         child.inc()
         self._durations[webhook].observe(seconds)
         for violation in answer.violations:
-            rule = violation.rule if violation.rule in RULES else OTHER
-            for action in violation.actions:
+            rule = violation.rule if violation.rule in BY_NAME else OTHER
+            for action in (EXCEPTED,) if violation.exception else violation.actions:
                 self._violations.labels(rule, action).inc()
 
     def failed(self, reason: str) -> None:

@@ -31,7 +31,7 @@ from batten_operator.logs import fields
 from batten_operator.metrics import CONTENT_TYPE, Metrics
 from batten_operator.settings import Address
 from batten_webhooks.policy import Policy
-from batten_webhooks.review import Answer, BadReview, Webhook, respond
+from batten_webhooks.review import Answer, BadReview, Webhook, respond, under
 from batten_webhooks.workload import Kind
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class AdmissionServer:
 
     def _judged(self, webhook: Webhook, body: bytes) -> Answer:
         try:
-            return respond(webhook, body, self._policy, paths=self._paths)
+            return respond(webhook, body, under(self._policy, paths=self._paths))
         except BadReview as error:
             raise Refused(error.status, str(error)) from None
         except Exception:

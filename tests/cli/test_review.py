@@ -10,7 +10,7 @@ from batten_command import batten, batten_inside
 from batten_reviews import container, deployment, hardened, pod, review
 
 from batten_webhooks.policy import PRESETS
-from batten_webhooks.review import Webhook, respond
+from batten_webhooks.review import Webhook, respond, under
 
 REVIEWS = {
     "plain": review(pod()),
@@ -31,7 +31,7 @@ def test_it_answers_as_the_webhook(
     ran = batten_inside(
         "review", f"--webhook={webhook}", f"--policy={policy}", stdin=body, cwd=tmp_path
     )
-    answer = respond(webhook, body, PRESETS[policy])
+    answer = respond(webhook, body, under(PRESETS[policy]))
     assert ran.out.encode() == answer.body + b"\n"
     assert ran.code == (0 if answer.allowed else 1)
     assert ran.err == ""

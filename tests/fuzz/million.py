@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from batten_mutation import Case, bases, case
 from batten_reviews import HARDENED, assert_accepted
 
-from batten_webhooks.review import BadReview, respond
+from batten_webhooks.review import BadReview, respond, under
 
 CHUNK = 5_000
 EVERY = 50  # one answer of so many is checked in full, its patch applied by jsonpatch
@@ -51,7 +51,7 @@ def answer(made: Case, *, full: bool) -> tuple[str, float]:
     """What became of it, and the seconds of processor time; raises for a wrong answer."""
     started = time.thread_time()
     try:
-        found = respond(made.webhook, made.body, HARDENED)
+        found = respond(made.webhook, made.body, under(HARDENED))
     except BadReview:
         return "errors", time.thread_time() - started
     seconds = time.thread_time() - started

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batten_webhooks.engine import evaluate
-from batten_webhooks.review import Answer, BadReview, Webhook, respond
+from batten_webhooks.review import Answer, BadReview, Webhook, respond, under
 from batten_webhooks.workload import read_objects
 
 HERE = Path(__file__).parent
@@ -42,7 +42,7 @@ def test_every_review_is_answered_or_is_an_error(
 ) -> None:
     sent = review(value, old, operation=operation, subresource=subresource)
     try:
-        answer = respond(webhook, json.dumps(sent).encode(), HARDENED)
+        answer = respond(webhook, json.dumps(sent).encode(), under(HARDENED))
     except BadReview:
         return
     assert_accepted(webhook, sent["request"], answer)
@@ -53,7 +53,7 @@ def test_every_review_is_answered_or_is_an_error(
 )
 def test_any_bytes_are_answered_or_are_an_error(webhook: Webhook, body: bytes) -> None:
     with pytest.raises(BadReview):
-        respond(webhook, body, HARDENED)
+        respond(webhook, body, under(HARDENED))
 
 
 @given(pods)
@@ -62,7 +62,7 @@ def test_a_privileged_container_is_refused_in_any_company(value: Any) -> None:
     bad = container("bad", securityContext={"privileged": True})
     spec["initContainers"] = [*(spec.get("initContainers") or []), bad]
     body = json.dumps(review({**value, "spec": spec})).encode()
-    assert not respond("validate", body, HARDENED).allowed
+    assert not respond("validate", body, under(HARDENED)).allowed
 
 
 @given(workloads)
@@ -92,7 +92,7 @@ def test_what_had_to_be_refused_would_be_missed() -> None:
     judged = 0
     for made in refused:
         try:
-            answer: Answer = respond("validate", made.body, HARDENED)
+            answer: Answer = respond("validate", made.body, under(HARDENED))
         except BadReview:
             continue
         rules = {violation.rule for violation in answer.violations}

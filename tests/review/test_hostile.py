@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from batten_reviews import HARDENED, assert_accepted, container, pod, review
 
-from batten_webhooks.review import Answer, BadReview, Webhook, respond
+from batten_webhooks.review import Answer, BadReview, Webhook, respond, under
 
 WEBHOOKS: tuple[Webhook, ...] = ("mutate", "validate")
 PRIVILEGED = container(securityContext={"privileged": True})
@@ -18,7 +18,7 @@ DEEP = 100_000
 
 def outcome(webhook: Webhook, body: bytes) -> Answer | BadReview:
     try:
-        return respond(webhook, body, HARDENED)
+        return respond(webhook, body, under(HARDENED))
     except BadReview as error:
         return error
 

@@ -203,7 +203,7 @@ def test_audit_annotations_name_every_violation_and_change() -> None:
         ("no-host-namespaces", "/spec/hostPID"),
     }
     assert all(row.keys() == {"rule", "container", "path", "detail", "actions"} for row in told)
-    assert response["auditAnnotations"]["policy"] == 'preset "hardened"'
+    assert response["auditAnnotations"]["policy"] == 'preset "hardened" (no policy matches)'
 
     response = answered("mutate", review(pod()))
     told = json.loads(response["auditAnnotations"]["changes"])

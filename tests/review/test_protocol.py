@@ -19,7 +19,7 @@ from batten_reviews import (
 )
 
 from batten_webhooks.policy import PRESETS, observing
-from batten_webhooks.review import BadReview, Webhook, respond
+from batten_webhooks.review import BadReview, Webhook, respond, under
 
 WEBHOOKS: tuple[Webhook, ...] = ("mutate", "validate")
 PRIVILEGED = pod(containers=[container(securityContext={"privileged": True})])
@@ -29,7 +29,7 @@ def refused(webhook: Webhook, sent: Any, status: int = 400) -> str:
     """The message of a review that is answered by an HTTP error."""
     body = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
     with pytest.raises(BadReview) as caught:
-        respond(webhook, body, HARDENED)
+        respond(webhook, body, under(HARDENED))
     assert caught.value.status == status
     message = str(caught.value)
     assert message.isprintable()
@@ -154,8 +154,8 @@ def test_the_request_names_what_has_no_name_yet() -> None:
 
 def test_the_answer_tells_what_metrics_need() -> None:
     body = json.dumps(review(PRIVILEGED)).encode()
-    answer = respond("validate", body, HARDENED)
+    answer = respond("validate", body, under(HARDENED))
     assert (answer.operation, answer.kind, answer.namespace) == ("CREATE", "Pod", "shop")
     assert any(violation.rule == "no-privileged" for violation in answer.violations)
     assert not answer.allowed
-    assert respond("mutate", body, HARDENED).mutated
+    assert respond("mutate", body, under(HARDENED)).mutated

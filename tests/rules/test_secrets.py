@@ -11,7 +11,7 @@ import yaml
 from batten_command import batten_inside
 
 from batten_webhooks.policy import PRESETS
-from batten_webhooks.review import Webhook, respond
+from batten_webhooks.review import Webhook, respond, under
 from batten_webhooks.verdict import Action
 
 STYLES = {
@@ -90,7 +90,7 @@ def test_review(webhook: Webhook, action: Action) -> None:
         "object": yaml.safe_load(HEAD + STYLES["block"]),
     }
     body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    answer = respond(webhook, json.dumps(body).encode(), replace(preset, settings=settings))
+    answer = respond(webhook, json.dumps(body).encode(), under(replace(preset, settings=settings)))
     if webhook == "validate":
         assert b"DB_PASSWORD" in answer.body
     assert b"Qx" not in answer.body

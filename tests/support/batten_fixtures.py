@@ -25,7 +25,7 @@ from batten_webhooks.cli.__main__ import parser
 from batten_webhooks.engine import evaluate
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy, Setting
-from batten_webhooks.review import Webhook, respond
+from batten_webhooks.review import Webhook, respond, under
 from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import VERSIONS, Facts, Rule, Version
 from batten_webhooks.verdict import Verdict, Violation, field_path
@@ -160,7 +160,7 @@ def review(webhook: Webhook, document: Any, policy: Policy, fixture: Fixture) ->
             "oldObject": old,
         }
     body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    answer = respond(webhook, json.dumps(body).encode(), policy, fixture.facts)
+    answer = respond(webhook, json.dumps(body).encode(), under(policy, fixture.facts))
     response = json.loads(answer.body)["response"]
     result = document
     if "patch" in response:

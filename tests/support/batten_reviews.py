@@ -11,7 +11,7 @@ from typing import Any
 import jsonpatch
 
 from batten_webhooks.policy import PRESETS, Policy
-from batten_webhooks.review import Answer, Webhook, respond
+from batten_webhooks.review import Answer, Webhook, respond, under
 
 UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
 HARDENED = PRESETS["hardened"]
@@ -95,7 +95,7 @@ def hardened(value: Json) -> Json:
 
 def answered(webhook: Webhook, sent: Json, policy: Policy = HARDENED) -> Json:
     """The response to a review; proves that an API server accepts it."""
-    answer = respond(webhook, json.dumps(sent).encode(), policy)
+    answer = respond(webhook, json.dumps(sent).encode(), under(policy))
     return assert_accepted(webhook, sent["request"], answer)
 
 

@@ -17,7 +17,7 @@ from batten_webhooks.engine import evaluate
 from batten_webhooks.manifests import Manifest, ManifestError
 from batten_webhooks.patch import operations
 from batten_webhooks.reference import InvalidReference, parse_reference
-from batten_webhooks.review import BadReview, Webhook, respond
+from batten_webhooks.review import BadReview, Webhook, respond, under
 from batten_webhooks.workload import Malformed, read_objects
 
 Json = Any
@@ -37,7 +37,7 @@ def answer_review(data: bytes) -> None:
     body += head + null.replace(b"null", data) + tail + b"}"
     for webhook in WEBHOOKS:
         with suppress(BadReview):
-            answer = respond(webhook, body, HARDENED)
+            answer = respond(webhook, body, under(HARDENED))
             if readable:
                 assert_accepted(webhook, request, answer)
 

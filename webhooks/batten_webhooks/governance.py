@@ -19,6 +19,8 @@ from batten_webhooks.workload import Workload
 NAME_LABEL = "kubernetes.io/metadata.name"
 # Namespaces whose part of the snapshot is kept ready.
 MOST_NAMESPACES = 10_000
+# Two weeks before its end an exception is warned of.
+EXPIRES_SOON = 14 * 24 * 3600.0
 DEFAULT_WHY = "no policy matches"
 
 T = TypeVar("T")
@@ -153,6 +155,9 @@ class Governed:
     why: str = DEFAULT_WHY
     exemptions: Exemptions = NO_EXEMPTIONS
 
+    def __str__(self) -> str:
+        return f"{self.policy.title} ({self.why})"
+
 
 @dataclass(slots=True)
 class _Namespace:
@@ -176,6 +181,7 @@ class Governance:
         self.exemptions = tuple(sorted(exemptions, key=lambda e: e.name))
         self.needs_labels = any(p.namespaces.keys - {NAME_LABEL} for p in self.policies)
         self._exempt = _by_namespace_and_rule(self.exemptions)
+        self._by_name = {exemption.name: exemption for exemption in self.exemptions}
         self._namespaces: dict[str, _Namespace] = {}
 
     def governing(
@@ -190,6 +196,9 @@ class Governance:
                     return Governed(policy.policy, policy.why, exemptions)
         return Governed(self.default, DEFAULT_WHY, exemptions)
 
+    def exemption(self, name: str) -> Exemption | None:
+        return self._by_name.get(name)
+
     def _in(self, namespace: str, labels: Labels) -> _Index[GoverningPolicy]:
         known = self._namespaces.get(namespace)
         if known is not None and known.labels == labels:
@@ -201,11 +210,6 @@ class Governance:
             self._namespaces.clear()
         self._namespaces[namespace] = _Namespace(dict(labels), index)
         return index
-
-
-def governed_by(policy: Policy) -> Governance:
-    """The one policy for everything."""
-    return Governance(policy)
 
 
 def _until_certain(policies: Iterable[GoverningPolicy]) -> Iterable[GoverningPolicy]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
-from batten_webhooks.verdict import Unknown, Violation, field_path
+from batten_webhooks.governance import Exemption
+from batten_webhooks.verdict import AppliedChange, Change, Unknown, Violation, field_path
 from batten_webhooks.workload import Workload
 
 # A denial names this many violations one by one; the rest are counted.
@@ -69,6 +72,50 @@ def unknown_warning(workload: Workload, unknown: Unknown) -> str:
     return (
         f"{title(workload)}: {unknown.rule}: {subject(unknown.container)}{unknown.detail} "
         f"({place(workload, unknown.path)})"
+    )
+
+
+def change_warnings(workload: Workload, changes: Iterable[AppliedChange]) -> list[str]:
+    """What of its Pods will differ from the template: a line for the Pod, one per container."""
+    containers = {site.pointer: site.name for site in workload.sites}
+    lines: dict[str, list[str]] = {}
+    for applied in changes:
+        owner = next((p for p in containers if applied.change.path.startswith(p + "/")), "")
+        words = _difference(applied.change, applied.change.path.removeprefix(owner))
+        if words:
+            lines.setdefault(owner, []).append(words)
+    return [
+        f"{title(workload)}: in its Pods {subject(containers.get(owner, '')) or 'the Pod itself: '}"
+        f"{', '.join(words)}"
+        for owner, words in sorted(lines.items())
+    ]
+
+
+def _difference(change: Change, path: str) -> str:
+    """A change in a few words; "" for what only serves another one."""
+    field = field_path(path.removesuffix("/-"))
+    if path.startswith(("/spec/volumes/", "/metadata/")):
+        return ""
+    if path.startswith("/volumeMounts/"):
+        return f"emptyDir at {printable(str(change.value['mountPath']))}"
+    field = field.removeprefix("spec.").removeprefix("securityContext.")
+    if change.op == "remove":
+        return f"no {printable(field)}"
+    if path.endswith("/-"):
+        return f"{printable(field)}: [{change.value}]"
+    value = change.value if isinstance(change.value, str) else json.dumps(change.value)
+    return f"{printable(field)}: {printable(value.replace(chr(34), ''))}"
+
+
+def expiry_warning(workload: Workload, exemption: Exemption, now: float) -> str:
+    """`now` is in Unix seconds."""
+    until = datetime.fromtimestamp(exemption.expires, UTC)
+    days = int((exemption.expires - now) // 86400)
+    left = "within a day" if days < 1 else "in 1 day" if days == 1 else f"in {days} days"
+    rules = ", ".join(sorted(exemption.rules))
+    return (
+        f'{title(workload)}: HardeningException "{exemption.name}" ends {left} '
+        f"({until:%Y-%m-%dT%H:%M:%SZ}): {rules} will hold then"
     )
 
 

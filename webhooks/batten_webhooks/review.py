@@ -9,6 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -16,9 +17,11 @@ from msgspec import Raw, Struct
 
 from batten_webhooks import messages
 from batten_webhooks.engine import NO_FACTS, evaluate
+from batten_webhooks.governance import EXPIRES_SOON, Governance, Governed
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy
 from batten_webhooks.rules.rule import Facts
+from batten_webhooks.selectors import Labels
 from batten_webhooks.verdict import AppliedChange, Unknown, Verdict, Violation, acting
 from batten_webhooks.workload import (
     TEMPLATE_PATHS,
@@ -48,6 +51,17 @@ class BadReview(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class NamespaceUnknown(Exception):
+    """The labels of the namespace `name` decide, and are not at hand: look them up and ask again.
+
+    Never taken for a namespace without labels.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the labels of the namespace {name!r} are not known")
+        self.name = name
 
 
 class GroupVersionKind(Struct, frozen=True):
@@ -121,8 +135,10 @@ class _Judgement(Struct):
     """What `validate` found: the violations, how to take them, and what to say besides."""
 
     workload: Workload
+    governed: Governed
     violations: list[Violation]
     unknowns: tuple[Unknown, ...] = ()
+    changes: tuple[AppliedChange, ...] = ()
     advisory: bool = False
     note: str = ""
 
@@ -132,19 +148,51 @@ _REVIEW = msgspec.json.Decoder(ObjectReview)
 _NULL = b"null"
 
 
-def respond(
-    webhook: Webhook,
-    body: bytes,
-    policy: Policy,
-    facts: Facts = NO_FACTS,
-    paths: Mapping[Kind, tuple[str, ...]] = TEMPLATE_PATHS,
-) -> Answer:
-    """The answer to one review. Raises BadReview; nothing else, whatever the body holds."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a review is answered with. `now` is in Unix seconds.
+
+    `namespaces` are the labels of each namespace; they are asked for where policies select by them.
+    """
+
+    governance: Governance
+    now: float
+    namespaces: Mapping[str, Labels] = field(default_factory=dict)
+    facts: Facts = NO_FACTS
+    paths: Mapping[Kind, tuple[str, ...]] = field(default_factory=lambda: TEMPLATE_PATHS)
+
+    def governed(self, request: Request, template: PodTemplate) -> Governed:
+        """Raises NamespaceUnknown."""
+        labels = self.namespaces.get(request.namespace)
+        if labels is None and self.governance.needs_labels:
+            raise NamespaceUnknown(request.namespace)
+        pod_labels = (template.metadata and template.metadata.labels) or {}
+        return self.governance.governing(request.namespace, labels or {}, pod_labels, self.now)
+
+    def verdict(
+        self, request: Request, workload: Workload, governed: Governed, *, judge: bool = True
+    ) -> Verdict:
+        facts = Facts(self.facts.users, request.userInfo.username)
+        return evaluate(
+            workload, governed.policy, facts, judge=judge, exemptions=governed.exemptions
+        )
+
+
+def under(
+    policy: Policy, facts: Facts = NO_FACTS, paths: Mapping[Kind, tuple[str, ...]] = TEMPLATE_PATHS
+) -> Known:
+    """One policy for everything, and no exceptions."""
+    return Known(Governance(policy), now=0.0, facts=facts, paths=paths)
+
+
+def respond(webhook: Webhook, body: bytes, known: Known) -> Answer:
+    """The answer to one review. Raises BadReview and NamespaceUnknown; nothing else, whatever the
+    body holds."""
     request = _decode(body)
     try:
         if webhook == "mutate":
-            return _mutate(request, policy, facts)
-        return _validate(request, policy, facts, paths)
+            return _mutate(request, known)
+        return _validate(request, known)
     except Malformed as error:
         raise BadReview(400, f"request.object: {error}") from None
 
@@ -169,18 +217,20 @@ def _decode(body: bytes) -> Request:
 # --- mutate -------------------------------------------------------------------------------------
 
 
-def _mutate(request: Request, policy: Policy, facts: Facts) -> Answer:
+def _mutate(request: Request, known: Known) -> Answer:
     workload = _mutable(request)
     if workload is None:
         return _allow(request)
-    verdict = evaluate(workload, policy, facts, judge=False)
-    annotations = _change_annotations(policy, verdict)
-    response: dict[str, Any] = {"uid": request.uid, "allowed": True}
+    governed = known.governed(request, workload.template)
+    verdict = known.verdict(request, workload, governed, judge=False)
+    response: dict[str, Any] = {
+        "uid": request.uid,
+        "allowed": True,
+        "auditAnnotations": _change_annotations(governed, verdict),
+    }
     if verdict.unknowns:
         warnings = [messages.unknown_warning(workload, unknown) for unknown in verdict.unknowns]
         response["warnings"] = messages.bounded(warnings)
-    if annotations:
-        response["auditAnnotations"] = annotations
     if verdict.changes:
         patch = operations(workload, [applied.change for applied in verdict.changes])
         response["patchType"] = "JSONPatch"
@@ -204,16 +254,14 @@ def _mutable(request: Request) -> Workload | None:
     return None
 
 
-def _change_annotations(policy: Policy, verdict: Verdict) -> dict[str, str]:
-    annotations = {}
+def _change_annotations(governed: Governed, verdict: Verdict) -> dict[str, str]:
+    annotations = {"policy": str(governed)}
     if verdict.changes:
         annotations["changes"] = _changes_text(verdict.changes)
     if verdict.proposed:
         annotations["would-change"] = _changes_text(verdict.proposed)
     if verdict.unknowns:
         annotations["unknowns"] = _unknowns_text(verdict.unknowns)
-    if annotations:
-        annotations["policy"] = policy.title
     return annotations
 
 
@@ -229,43 +277,44 @@ def _changes_text(changes: tuple[AppliedChange, ...]) -> str:
 # --- validate -----------------------------------------------------------------------------------
 
 
-def _validate(
-    request: Request, policy: Policy, facts: Facts, paths: Mapping[Kind, tuple[str, ...]]
-) -> Answer:
+def _validate(request: Request, known: Known) -> Answer:
     if request.operation == "DELETE":
         return _allow(request)
     if request.operation not in {"CREATE", "UPDATE"}:
         operation = messages.printable(request.operation)
         raise BadReview(400, f"request.operation: {operation} is not ours to judge")
-    if request.of_pod:
-        return _verdict_on(request, policy, _judge_pod(request, policy, facts))
-    return _verdict_on(request, policy, _judge_template(request, policy, facts, paths))
+    judge = _judge_pod if request.of_pod else _judge_template
+    judgement = judge(request, known)
+    return _allow(request) if judgement is None else _verdict_on(request, known, judgement)
 
 
-def _judge_pod(request: Request, policy: Policy, facts: Facts) -> _Judgement:
+def _judge_pod(request: Request, known: Known) -> _Judgement:
     """A Pod as it stands; of an update only what the Pod did not break before."""
     if request.subResource == "ephemeralcontainers":
         workload = _ephemeral(request)
-        verdict = evaluate(workload, policy, facts)
-        return _Judgement(workload, list(verdict.violations), verdict.unknowns)
+        governed = known.governed(request, workload.template)
+        verdict = known.verdict(request, workload, governed)
+        return _Judgement(workload, governed, list(verdict.violations), verdict.unknowns)
     pod = _pod_in(request.object, "object")
     workload = _pod(request, pod)
-    verdict = evaluate(workload, policy, facts)
-    judgement = _Judgement(workload, list(verdict.violations), verdict.unknowns)
+    governed = known.governed(request, pod)
+    verdict = known.verdict(request, workload, governed)
+    judgement = _Judgement(workload, governed, list(verdict.violations), verdict.unknowns)
     judgement.advisory = _is_mirror(request, pod)
     if request.operation == "UPDATE":
-        old = _pod_in(request.oldObject, "oldObject")
-        known = {violation.key for violation in evaluate(read_pod(old), policy, facts).violations}
-        judgement.violations = [v for v in verdict.violations if v.key not in known]
+        old = read_pod(_pod_in(request.oldObject, "oldObject"))
+        broken = known.verdict(request, old, governed).violations
+        before = {(violation.key, bool(violation.exception)) for violation in broken}
+        judgement.violations = [
+            v for v in verdict.violations if (v.key, bool(v.exception)) not in before
+        ]
         judgement.unknowns = ()
     return judgement
 
 
-def _judge_template(
-    request: Request, policy: Policy, facts: Facts, paths: Mapping[Kind, tuple[str, ...]]
-) -> _Judgement | None:
+def _judge_template(request: Request, known: Known) -> _Judgement | None:
     """A template as the Pods it would become; None where its owner was judged already."""
-    kind = Kind(request.kind.group, request.kind.kind)
+    kind, paths = Kind(request.kind.group, request.kind.kind), known.paths
     if kind not in paths:
         name = messages.printable(kind.kind)
         raise BadReview(400, f"request.kind: {name} holds no Pod template that is known")
@@ -276,8 +325,11 @@ def _judge_template(
     workload.name = workload.name or request.name
     if workload.owned:
         return None
-    verdict = evaluate(workload, policy, facts)
-    judgement = _Judgement(workload, list(verdict.remaining()), verdict.unknowns)
+    governed = known.governed(request, workload.template)
+    verdict = known.verdict(request, workload, governed)
+    judgement = _Judgement(
+        workload, governed, list(verdict.remaining()), verdict.unknowns, verdict.changes
+    )
     if request.operation == "UPDATE":
         old = _object(request.oldObject, "oldObject")
         if template_of(old, paths[kind]) == template_of(value, paths[kind]):
@@ -286,33 +338,38 @@ def _judge_template(
     return judgement
 
 
-def _verdict_on(request: Request, policy: Policy, judgement: _Judgement | None) -> Answer:
-    if judgement is None:
-        return _allow(request)
+def _verdict_on(request: Request, known: Known, judgement: _Judgement) -> Answer:
     workload, violations = judgement.workload, judgement.violations
+    policy = judgement.governed.policy
     denied = [] if judgement.advisory else acting(violations, "Deny")
     response: dict[str, Any] = {"uid": request.uid, "allowed": not denied}
     if denied:
         response["status"] = _status(request, workload, denied, policy)
-    warnings = _warnings(judgement)
+    warnings = _warnings(known, judgement)
+    if not denied and not judgement.advisory and policy.warn_of_changes:
+        warnings += messages.change_warnings(workload, judgement.changes)
     if warnings:
-        response["warnings"] = warnings
-    annotations = _violation_annotations(policy, violations, judgement.unknowns)
-    if annotations:
-        response["auditAnnotations"] = annotations
+        response["warnings"] = messages.bounded(warnings)
+    response["auditAnnotations"] = _violation_annotations(judgement)
     return _answer(request, response, violations=tuple(violations))
 
 
-def _warnings(judgement: _Judgement) -> list[str]:
+def _warnings(known: Known, judgement: _Judgement) -> list[str]:
     workload = judgement.workload
     warned = acting(judgement.violations, "Warn")
     lines = []
-    if judgement.advisory and judgement.note and acting(judgement.violations, "Deny"):
-        lines.append(f"{messages.title(workload)} breaks the policy: {judgement.note}")
-        warned = [v for v in judgement.violations if v.actions & {"Deny", "Warn"}]
+    if judgement.advisory and judgement.note:
+        denied = acting(judgement.violations, "Deny")
+        if denied:
+            lines.append(f"{messages.title(workload)} breaks the policy: {judgement.note}")
+        warned = [v for v in judgement.violations if v in denied or v in warned]
     lines += [messages.violation_warning(workload, violation) for violation in warned]
     lines += [messages.unknown_warning(workload, unknown) for unknown in judgement.unknowns]
-    return messages.bounded(lines)
+    for name in dict.fromkeys(v.exception for v in judgement.violations if v.exception):
+        exemption = known.governance.exemption(name)
+        if exemption is not None and exemption.expires - known.now < EXPIRES_SOON:
+            lines.append(messages.expiry_warning(workload, exemption, known.now))
+    return lines
 
 
 def _status(
@@ -341,27 +398,27 @@ def _status(
     }
 
 
-def _violation_annotations(
-    policy: Policy, violations: list[Violation], unknowns: tuple[Unknown, ...]
-) -> dict[str, str]:
-    annotations = {}
-    if violations:
-        rows = [
-            {
-                "rule": violation.rule,
-                "container": messages.printable(violation.finding.container),
-                "path": messages.printable(violation.finding.path),
-                "detail": violation.finding.detail,
-                "actions": sorted(violation.actions),
-            }
-            for violation in violations[:MOST_TOLD]
-        ]
+def _violation_annotations(judgement: _Judgement) -> dict[str, str]:
+    annotations = {"policy": str(judgement.governed)}
+    if judgement.violations:
+        rows = [_row(violation) for violation in judgement.violations[:MOST_TOLD]]
         annotations["violations"] = msgspec.json.encode(rows).decode()
-    if unknowns:
-        annotations["unknowns"] = _unknowns_text(unknowns)
-    if annotations:
-        annotations["policy"] = policy.title
+    if judgement.unknowns:
+        annotations["unknowns"] = _unknowns_text(judgement.unknowns)
     return annotations
+
+
+def _row(violation: Violation) -> dict[str, Any]:
+    row = {
+        "rule": violation.rule,
+        "container": messages.printable(violation.finding.container),
+        "path": messages.printable(violation.finding.path),
+        "detail": violation.finding.detail,
+        "actions": sorted(violation.actions),
+    }
+    if violation.exception:
+        row["exception"] = messages.printable(violation.exception)
+    return row
 
 
 def _unknowns_text(unknowns: tuple[Unknown, ...]) -> str:

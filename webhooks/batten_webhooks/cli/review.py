@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.judge import read_kinds, read_policy
-from batten_webhooks.review import BadReview, respond
+from batten_webhooks.review import BadReview, respond, under
 
 # As the webhooks' server: larger reviews are refused there, too.
 LARGEST_REVIEW = 8 * 1024 * 1024
@@ -20,7 +20,7 @@ def run(options: Namespace) -> int:
     if len(body) > LARGEST_REVIEW:
         raise CannotRun("the review has more than 8 MiB")
     try:
-        answer = respond(options.webhook, body, policy, paths=kinds)
+        answer = respond(options.webhook, body, under(policy, paths=kinds))
     except BadReview as error:
         raise CannotRun(f"HTTP {error.status}: {error}") from None
     sys.stdout.buffer.write(answer.body + b"\n")
