@@ -30,7 +30,20 @@ WRONG = {
     "an unknown field": (f"{HEAD}spec:\n  default: {{}}\n", "did you mean defaults?"),
     "an unknown null": (f"{HEAD}spec:\n  default:\n", "did you mean defaults?"),
     "a snake": (f"{HEAD}spec:\n  pod_security_version: x\n", "did you mean podSecurityVersion?"),
-    "a match": (f"{HEAD}spec: {{match: {{}}}}\n", "is for policies in a cluster"),
+    "labels of Pods alone": (
+        f"{HEAD}spec: {{match: {{podSelector: {{matchLabels: {{app: x}}}}}}}}\n",
+        "spec.match: podSelector needs a namespaceSelector",
+    ),
+    "an operator without values": (
+        f"{HEAD}spec: {{match: {{namespaceSelector: "
+        "{matchExpressions: [{key: a, operator: In}]}}}\n",
+        "spec.match.namespaceSelector.matchExpressions[0]: values must not be empty",
+    ),
+    "a controller as an exempt user": (
+        f"{HEAD}spec: {{rules: {{probes: "
+        "{exemptUsers: ['system:serviceaccount:kube-system:x']}}}\n",
+        "spec.rules.probes.exemptUsers[0]: must be a person or a ServiceAccount",
+    ),
     "escapes": (f'{HEAD}spec: {{rules: {{"\\e[31m": {{}}}}}}\n', "spec.rules[\\x1b[31m]"),
     "an action": (
         f"{HEAD}spec: {{defaults: {{validationActions: [deny]}}}}\n",

@@ -85,26 +85,31 @@ def change_warnings(workload: Workload, changes: Iterable[AppliedChange]) -> lis
         if words:
             lines.setdefault(owner, []).append(words)
     return [
-        f"{title(workload)}: in its Pods {subject(containers.get(owner, '')) or 'the Pod itself: '}"
-        f"{', '.join(words)}"
+        f"{title(workload)}: {_owner(containers.get(owner, ''))} {', '.join(words)}"
         for owner, words in sorted(lines.items())
     ]
 
 
+def _owner(container: str) -> str:
+    return f'container "{printable(container)}" gets' if container else "its Pods get"
+
+
 def _difference(change: Change, path: str) -> str:
     """A change in a few words; "" for what only serves another one."""
-    field = field_path(path.removesuffix("/-"))
     if path.startswith(("/spec/volumes/", "/metadata/")):
         return ""
+    value = change.value
     if path.startswith("/volumeMounts/"):
-        return f"emptyDir at {printable(str(change.value['mountPath']))}"
+        return f"an emptyDir at {printable(str(value['mountPath']))}"
+    field = field_path(path.removesuffix("/-"))
     field = field.removeprefix("spec.").removeprefix("securityContext.")
     if change.op == "remove":
         return f"no {printable(field)}"
-    if path.endswith("/-"):
-        return f"{printable(field)}: [{change.value}]"
-    value = change.value if isinstance(change.value, str) else json.dumps(change.value)
-    return f"{printable(field)}: {printable(value.replace(chr(34), ''))}"
+    while isinstance(value, dict) and len(value) == 1:
+        ((key, value),) = value.items()
+        field += f".{key}"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return printable(f"{field}: [{text}]" if path.endswith("/-") else f"{field}: {text}")
 
 
 def expiry_warning(workload: Workload, exemption: Exemption, now: float) -> str:

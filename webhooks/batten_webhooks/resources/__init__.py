@@ -1,0 +1,18 @@
+"""The objects of the group batten.dev, as pydantic models: schemas and reference come from them.
+
+Imported only where such an object is read: pydantic takes its time.
+"""
+
+from batten_webhooks.resources.crd import crds
+from batten_webhooks.resources.exception import HardeningException, read_exception
+from batten_webhooks.resources.invalid import Invalid
+from batten_webhooks.resources.policy import HardeningPolicy, read_policy
+
+__all__ = [
+    "HardeningException",
+    "HardeningPolicy",
+    "Invalid",
+    "crds",
+    "read_exception",
+    "read_policy",
+]
