@@ -35,13 +35,17 @@ WRONG = {
         "spec.match: podSelector needs a namespaceSelector",
     ),
     "an operator without values": (
-        f"{HEAD}spec: {{match: {{namespaceSelector: "
-        "{matchExpressions: [{key: a, operator: In}]}}}\n",
+        (
+            f"{HEAD}spec: {{match: {{namespaceSelector: "
+            "{matchExpressions: [{key: a, operator: In}]}}}\n"
+        ),
         "spec.match.namespaceSelector.matchExpressions[0]: values must not be empty",
     ),
     "a controller as an exempt user": (
-        f"{HEAD}spec: {{rules: {{probes: "
-        "{exemptUsers: ['system:serviceaccount:kube-system:x']}}}\n",
+        (
+            f"{HEAD}spec: {{rules: {{probes: "
+            "{exemptUsers: ['system:serviceaccount:kube-system:x']}}}\n"
+        ),
         "spec.rules.probes.exemptUsers[0]: must be a person or a ServiceAccount",
     ),
     "escapes": (f'{HEAD}spec: {{rules: {{"\\e[31m": {{}}}}}}\n', "spec.rules[\\x1b[31m]"),
