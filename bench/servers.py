@@ -62,7 +62,7 @@ def certificates(folder: Path) -> ssl.SSLContext:
 
 @contextmanager
 def operator(folder: Path, trust: ssl.SSLContext, core: int | None) -> Iterator[Server]:
-    arguments = (*OPERATOR, f"--certificate-directory={folder}")
+    arguments = (*OPERATOR, f"--certificate-directory={folder}", "--no-policies")
     with _started(arguments, folder / "operator.log", trust, core) as server:
         yield server
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,11 +19,14 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from batten_webhooks.review import Answer, Webhook
+from batten_webhooks.governance import EXPIRES_SOON, Exemption, Governance
+from batten_webhooks.review import Answer
 from batten_webhooks.rules import BY_NAME
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
+WEBHOOKS = ("mutate", "validate", "namespaces", "resources")
+OWN_KINDS = frozenset(("Namespace", "HardeningPolicy", "HardeningException"))
 OPERATIONS = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
 EXCEPTED = "Excepted"
 # One review takes about a tenth of a millisecond; what takes a second is near the deadline.
@@ -33,7 +38,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, kinds: Iterable[str]) -> None:
         self._registry = registry
-        self._kinds = frozenset(kinds)
+        self._kinds = OWN_KINDS.union(kinds)
         disable_created_metrics()  # a second time series for each, which nobody asks for
         self._reviews = Counter(
             "batten_admission_reviews",
@@ -60,6 +65,19 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self._policies = Gauge("batten_policies", "HardeningPolicies in force.", registry=registry)
+        self._exceptions = Gauge(
+            "batten_exceptions",
+            "HardeningExceptions: active, expiring within 14 days, or expired.",
+            ("state",),
+            registry=registry,
+        )
+        self._expiries = Gauge(
+            "batten_exception_expiry_timestamp_seconds",
+            "When each HardeningException ends.",
+            ("exception",),
+            registry=registry,
+        )
         self.certificate_expiry = Gauge(
             "batten_certificate_expiry_timestamp_seconds",
             "When the certificate that is served expires.",
@@ -71,23 +89,48 @@ class Metrics:
         # labels() takes a lock and hashes strings on each call; a known child is one look-up.
         self._known: dict[tuple[str, str, str, str], Counter] = {}
         self._durations: dict[str, Histogram] = {
-            webhook: self._duration.labels(webhook) for webhook in ("mutate", "validate")
+            webhook: self._duration.labels(webhook) for webhook in WEBHOOKS
         }
 
-    def answered(self, webhook: Webhook, answer: Answer, seconds: float) -> None:
-        decision = "allowed" if answer.allowed else "denied"
-        operation = answer.operation if answer.operation in OPERATIONS else OTHER
-        kind = answer.kind if answer.kind in self._kinds else OTHER
+    def answered(self, webhook: str, answer: Answer, seconds: float) -> None:
+        self._reviewed(webhook, answer.operation, answer.kind, answer.allowed, seconds)
+        for violation in answer.violations:
+            rule = violation.rule if violation.rule in BY_NAME else OTHER
+            for action in (EXCEPTED,) if violation.exception else violation.actions:
+                self._violations.labels(rule, action).inc()
+
+    def answered_own(
+        self, review: dict[str, Any], response: dict[str, Any], seconds: float
+    ) -> None:
+        """A review of one of our own kinds and kopf's response, as they are sent."""
+        request = review["request"]
+        operation = str(request.get("operation"))
+        kind = str((request.get("kind") or {}).get("kind"))
+        allowed = bool(response["response"]["allowed"])
+        self._reviewed("resources", operation, kind, allowed, seconds)
+
+    def _reviewed(
+        self, webhook: str, operation: str, kind: str, allowed: bool, seconds: float
+    ) -> None:
+        decision = "allowed" if allowed else "denied"
+        operation = operation if operation in OPERATIONS else OTHER
+        kind = kind if kind in self._kinds else OTHER
         key = (webhook, operation, kind, decision)
         child = self._known.get(key)
         if child is None:
             child = self._known[key] = self._reviews.labels(*key)
         child.inc()
         self._durations[webhook].observe(seconds)
-        for violation in answer.violations:
-            rule = violation.rule if violation.rule in BY_NAME else OTHER
-            for action in (EXCEPTED,) if violation.exception else violation.actions:
-                self._violations.labels(rule, action).inc()
+
+    def governed(self, governance: Governance) -> None:
+        """What governs from now on."""
+        now = time.time()
+        self._policies.set(len(governance.policies))
+        self._expiries.clear()
+        for exemption in governance.exemptions:
+            self._expiries.labels(exemption.name).set(exemption.expires)
+        for state, count in exception_states(governance.exemptions, now).items():
+            self._exceptions.labels(state).set(count)
 
     def failed(self, reason: str) -> None:
         """`reason` is a word of the server's own, never of a request's."""
@@ -95,3 +138,13 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
+
+
+def exception_states(exemptions: tuple[Exemption, ...], now: float) -> dict[str, int]:
+    """How many exceptions hold, hold but end soon, and have ended."""
+    counts = {"active": 0, "expiring": 0, "expired": 0}
+    for exemption in exemptions:
+        left = exemption.expires - now
+        state = "expired" if left <= 0 else "expiring" if left < EXPIRES_SOON else "active"
+        counts[state] += 1
+    return counts

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from ssl import SSLContext
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from prometheus_client import REGISTRY
 
@@ -20,12 +20,16 @@ from batten_operator.cluster import Cluster
 from batten_operator.keeper import DirectoryKeeper, Load, SecretKeeper
 from batten_operator.logs import fields
 from batten_operator.metrics import Metrics
+from batten_operator.policies import Policies
 from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address, Settings
 from batten_operator.tls import ServingCertificate
-from batten_operator.watch import KopfThread, handlers
+from batten_operator.watch import KopfThread, handlers, watch_policies, watch_trust
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+NO_CERTIFICATE, NO_POLICIES = "no certificate yet", "policies not read yet"
 
 
 class CannotListen(Exception):
@@ -41,10 +45,12 @@ async def serve(settings: Settings) -> None:
     stop, hurry = _signals()
     bound = _bound(settings.listen)
     bound_http = _bound(settings.listen_http) if settings.listen_http else None
-    waiting = {"no certificate yet"}
+    waiting = {NO_CERTIFICATE, NO_POLICIES} if settings.policies else {NO_CERTIFICATE}
     paths = settings.template_paths
     metrics = Metrics(REGISTRY, (kind.kind for kind in paths))
-    server = AdmissionServer(settings.policy, paths, metrics, waiting)
+    cluster = Cluster()
+    policies = Policies(settings.policy, paths, cluster, metrics.governed)
+    server = AdmissionServer(policies, metrics, waiting)
     certificate = ServingCertificate()
     loaded = asyncio.Event()
 
@@ -55,6 +61,9 @@ async def serve(settings: Settings) -> None:
 
     async def open_webhooks() -> None:
         await loaded.wait()
+        waiting.discard(NO_CERTIFICATE)
+        if settings.policies:
+            await policies.read.wait()
         await _listen(server, bound, certificate.context)
         waiting.clear()
         _log_start(settings, bound)
@@ -65,7 +74,7 @@ async def serve(settings: Settings) -> None:
 
     if bound_http is not None:
         await _listen(server, bound_http)
-    async with _keeping(settings, server, load) as keeping:
+    async with _keeping(settings, cluster, server, policies, load) as keeping:
         opening = asyncio.create_task(open_webhooks())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((opening, stopping, keeping), return_when=asyncio.FIRST_COMPLETED)
@@ -84,30 +93,50 @@ async def serve(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _keeping(
-    settings: Settings, server: AdmissionServer, load: Load
-) -> AsyncIterator[asyncio.Task[NoReturn]]:
-    """The certificate's keeper, and kopf watching for it, until the end. Its failure is raised."""
-    if settings.certificate_directory is not None:
-        keeper = DirectoryKeeper(settings.certificate_directory, load)
-        async with _running(keeper.run()) as task:
-            yield task
-        return
-    cluster = Cluster()
-    secrets = SecretKeeper(settings, cluster, load)
+    settings: Settings,
+    cluster: Cluster,
+    server: AdmissionServer,
+    policies: Policies,
+    load: Load,
+) -> AsyncIterator[asyncio.Task[Any]]:
+    """What the certificate and what governs are kept by, and kopf watching for both, until the end.
+
+    The task that is given ends only by a failure.
+    """
     loop = asyncio.get_running_loop()
-    wake = partial(loop.call_soon_threadsafe, secrets.wake)
-    watcher = KopfThread(handlers(settings, server, wake), settings.namespace)
-    watcher.start()
+    registry = handlers(server)
+    forget = partial(loop.call_soon_threadsafe, policies.forget_namespaces)
+    watcher = KopfThread(registry, settings.namespace, forget)
+    keepers: list[Coroutine[Any, Any, NoReturn]] = []
+    if settings.certificate_directory is not None:
+        keepers.append(DirectoryKeeper(settings.certificate_directory, load).run())
+    else:
+        secrets = SecretKeeper(settings, cluster, load)
+        watch_trust(registry, settings, partial(loop.call_soon_threadsafe, secrets.wake))
+        keepers.append(secrets.run())
+    if settings.policies:
+        watch_policies(registry, policies, loop)
+        keepers.append(policies.run(watcher.begin_anew))
+    watching = settings.policies or settings.certificate_directory is None
+    if watching:
+        watcher.start()
     try:
-        async with _running(secrets.run()) as task:
+        async with _running(_all(keepers)) as task:
             yield task
     finally:
-        await asyncio.to_thread(watcher.stop)
+        if watching:
+            await asyncio.to_thread(watcher.stop)
         await cluster.close()
 
 
+async def _all(works: list[Coroutine[Any, Any, NoReturn]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work)
+
+
 @asynccontextmanager
-async def _running(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[asyncio.Task[NoReturn]]:
+async def _running(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
     task = asyncio.create_task(work)
     try:
         yield task

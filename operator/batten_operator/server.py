@@ -1,6 +1,7 @@
-"""The webhooks' HTTP server: two paths that the engine answers, and three about ourselves.
+"""The webhooks' HTTP server: paths that take AdmissionReviews, and three about ourselves.
 
-`/mutate` and `/validate` take AdmissionReviews (admission.k8s.io/v1). What cannot be answered is an
+`/mutate`, `/validate` and `/namespaces` are answered by the engine, `/resources` by kopf's
+handlers of our own kinds; all take admission.k8s.io/v1. What cannot be answered is an
 HTTP error, so that the webhook's failurePolicy decides: never `allowed` by accident. See
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/.
 
@@ -15,10 +16,10 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from secrets import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -27,12 +28,15 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from batten_operator.cluster import ApiError
 from batten_operator.logs import fields
 from batten_operator.metrics import CONTENT_TYPE, Metrics
+from batten_operator.own_reviews import REVIEWED
+from batten_operator.policies import Policies
 from batten_operator.settings import Address
-from batten_webhooks.policy import Policy
-from batten_webhooks.review import Answer, BadReview, Webhook, respond, under
-from batten_webhooks.workload import Kind
+from batten_webhooks.guard import judge_namespace
+from batten_webhooks.resources.model import GROUP
+from batten_webhooks.review import API_VERSION, Answer, BadReview, NamespaceUnknown, respond
 
 if TYPE_CHECKING:
     from kopf import WebhookClientConfig, WebhookFn
@@ -54,6 +58,7 @@ IDLE_SECONDS = 120.0
 CONNECTION_SECONDS = (300.0, 600.0)
 STOP_SECONDS = 5.0
 
+PATHS = "/mutate, /validate, /namespaces, /resources, /healthz, /readyz, /metrics"
 _JSON = "application/json"
 _TIMEOUT = re.compile(r"(?:^|&)timeout=(\d{1,6}(?:\.\d{1,9})?)(ms|s|m)(?:&|$)")
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0}
@@ -69,6 +74,7 @@ _REASONS = {
 }
 # Strangers' noise, which the metric counts; what is internal has been logged with its cause.
 _QUIET = frozenset(("unknown_path", "method", "media_type", "internal"))
+Judge = Literal["mutate", "validate", "namespaces"]
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -88,13 +94,12 @@ class AdmissionServer:
 
     def __init__(
         self,
-        policy: Policy,
-        paths: Mapping[Kind, tuple[str, ...]],
+        policies: Policies,
         metrics: Metrics,
         waiting: set[str],
     ) -> None:
-        self._policy = policy
-        self._paths = paths
+        self._policies = policies
+        self._kopf: tuple[asyncio.AbstractEventLoop, WebhookFn] | None = None
         self._metrics = metrics
         self._waiting = waiting
         self._held = 0
@@ -103,11 +108,15 @@ class AdmissionServer:
     async def __call__(self, fn: WebhookFn) -> AsyncIterator[WebhookClientConfig]:
         """kopf's contract of a webhook server: one client configuration, then never return.
 
-        `fn` answers reviews by kopf's handlers, in kopf's loop; the first resources of our own will
-        be handed to it. Workloads never are: the engine answers them without kopf.
+        `fn` answers reviews by kopf's handlers, in kopf's loop: those of our own kinds. Workloads
+        never get there: the engine answers them without kopf.
         """
-        yield {}
-        await asyncio.Event().wait()
+        self._kopf = asyncio.get_running_loop(), fn
+        try:
+            yield {}
+            await asyncio.Event().wait()
+        finally:
+            self._kopf = None
 
     # --- listening ------------------------------------------------------------------------------
 
@@ -150,18 +159,26 @@ class AdmissionServer:
             return await self._answer("mutate", request, query)
         if path == "/validate":
             return await self._answer("validate", request, query)
+        if path == "/namespaces":
+            return await self._answer("namespaces", request, query)
+        if path == "/resources":
+            return await self._own(request, query)
         return self._about(path, request)
 
     async def _plain(self, request: web.BaseRequest) -> web.StreamResponse:
         return self._about(request.path_qs.partition("?")[0], request)
 
     async def _answer(
-        self, webhook: Webhook, request: web.BaseRequest, query: str
+        self, webhook: Judge, request: web.BaseRequest, query: str
     ) -> web.StreamResponse:
         started = time.perf_counter()
         try:
             body = await self._body(request, query)
-            answer = self._judged(webhook, body)
+            try:
+                answer = self._judged(webhook, body)
+            except NamespaceUnknown as unknown:
+                await self._look_up(unknown.name)
+                answer = self._judged(webhook, body)
         except Refused as error:
             return self._refuse(error)
         self._metrics.answered(webhook, answer, time.perf_counter() - started)
@@ -195,13 +212,63 @@ class AdmissionServer:
         finally:
             self._held -= size
 
-    def _judged(self, webhook: Webhook, body: bytes) -> Answer:
+    async def _look_up(self, namespace: str) -> None:
+        """A Namespace whose labels cannot be had is an error, never one without labels."""
         try:
-            return respond(webhook, body, under(self._policy, paths=self._paths))
+            await self._policies.look_up(namespace)
+        except ApiError as error:
+            logger.warning(
+                "namespace not read", extra=fields(namespace=namespace, error=str(error))
+            )
+            raise Refused(500, "the labels of the request's namespace cannot be read") from None
+
+    def _judged(self, webhook: Judge, body: bytes) -> Answer:
+        try:
+            if webhook == "namespaces":
+                return judge_namespace(body, self._policies.governance)
+            return respond(webhook, body, self._policies.known())
         except BadReview as error:
             raise Refused(error.status, str(error)) from None
+        except NamespaceUnknown:
+            raise
         except Exception:
             logger.exception("review failed", extra=fields(webhook=webhook, uid=_uid(body)))
+            raise Refused(500, "internal error, see the operator's log") from None
+
+    async def _own(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
+        """One of our own kinds, by kopf's handler of that kind: for an id that it does not know
+        kopf would allow everything."""
+        started = time.perf_counter()
+        try:
+            body = await self._body(request, query)
+            review, handler = _own_review(body)
+            response = await self._by_kopf(review, handler, _deadline(query))
+        except Refused as error:
+            return self._refuse(error)
+        if (response["response"].get("status") or {}).get("code") == 500:
+            return self._refuse(Refused(500, "internal error, see the operator's log"))
+        self._metrics.answered_own(review, response, time.perf_counter() - started)
+        return web.Response(body=msgspec.json.encode(response), content_type=_JSON)
+
+    async def _by_kopf(
+        self, review: dict[str, Any], handler: str, seconds: float
+    ) -> dict[str, Any]:
+        if self._kopf is None:
+            raise Refused(503, "HardeningPolicies cannot be reviewed yet: try again in a moment")
+        loop, fn = self._kopf
+        answering: Coroutine[Any, Any, Any] = fn(review, webhook=handler)  # type: ignore[arg-type, assignment]
+        call = asyncio.run_coroutine_threadsafe(answering, loop)
+        try:
+            async with asyncio.timeout(seconds):
+                return dict(await asyncio.wrap_future(call))
+        except TimeoutError:
+            raise Refused(500, "no answer within the review's timeout") from None
+        except asyncio.CancelledError:
+            if not call.cancelled():
+                raise
+            raise Refused(503, "watching has just ended: try again in a moment") from None
+        except Exception:
+            logger.exception("review of an own object failed", extra=fields(resource=handler))
             raise Refused(500, "internal error, see the operator's log") from None
 
     def _refuse(self, error: Refused) -> web.StreamResponse:
@@ -214,7 +281,7 @@ class AdmissionServer:
     def _about(self, path: str, request: web.BaseRequest) -> web.StreamResponse:
         if path not in ("/healthz", "/readyz", "/metrics"):
             self._metrics.failed(_REASONS[404])
-            return _status(Refused(404, "/mutate, /validate, /healthz, /readyz, /metrics"))
+            return _status(Refused(404, PATHS))
         if request.method not in ("GET", "HEAD"):
             return _status(Refused(405, "only GET is answered here"))
         if path == "/metrics":
@@ -322,7 +389,38 @@ def _status(error: Refused) -> web.Response:
     return response
 
 
-def _log_denial(webhook: Webhook, answer: Answer) -> None:
+def _own_review(body: bytes) -> tuple[dict[str, Any], str]:
+    """The review and the id of the handler that it is for. Raises Refused."""
+    try:
+        review = msgspec.json.decode(body, type=dict[str, Any])
+        head = msgspec.convert(review, OwnReview)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, f"not an AdmissionReview: {error}") from None
+    resource, request = head.request.resource, head.request
+    ours = resource.group == GROUP and resource.resource in REVIEWED
+    if head.apiVersion != API_VERSION or not request.uid or not ours or request.object is None:
+        raise Refused(400, f"only {API_VERSION} of objects of {GROUP} are reviewed here")
+    return review, resource.resource
+
+
+class OwnResource(msgspec.Struct, frozen=True):
+    group: str
+    resource: str
+
+
+class OwnRequest(msgspec.Struct, frozen=True):
+    uid: str
+    resource: OwnResource
+    userInfo: dict[str, Any]  # noqa: N815
+    object: dict[str, Any] | None = None
+
+
+class OwnReview(msgspec.Struct, frozen=True):
+    apiVersion: str  # noqa: N815
+    request: OwnRequest
+
+
+def _log_denial(webhook: Judge, answer: Answer) -> None:
     denied = {violation.rule for violation in answer.violations if "Deny" in violation.actions}
     logger.info(
         "denied",

@@ -38,6 +38,7 @@ class Settings:
 
     preset: str
     enforce: bool
+    policies: bool
     listen: Address
     listen_http: Address | None
     namespace: str
@@ -109,6 +110,13 @@ def parser(environment: Mapping[str, str]) -> _Parser:
         default=_mode(flags, environment.get("BATTEN_MODE", "observe")),
         help="change and deny; otherwise only say what would be changed or denied"
         " [BATTEN_MODE: enforce or observe; default: observe]",
+    )
+    flags.add_argument(
+        "--policies",
+        action=argparse.BooleanOptionalAction,
+        default=environment.get("BATTEN_POLICIES", "true") != "false",
+        help="let HardeningPolicies and HardeningExceptions govern; otherwise the preset alone does"
+        " [BATTEN_POLICIES: true or false; default: true]",
     )
     option("listen", ":9443", "HOST:PORT of the webhooks (HTTPS)", _address)
     option(

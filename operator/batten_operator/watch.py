@@ -1,4 +1,5 @@
-"""The kopf operator: it watches what the certificate's keeper keeps, and will watch policies.
+"""The kopf operator: it watches what the certificate's keeper keeps and what governs, and reviews
+our own kinds.
 
 It runs in a thread with a loop of its own. kopf ends where a watch is forbidden or the API server
 is away at start, and then cancels every task of its loop: neither must ever reach the webhooks, so
@@ -13,41 +14,57 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from secrets import SystemRandom
 from typing import Any
 
 import kopf
 from kubernetes.aio.client import Configuration
 
+from batten_operator import own_reviews
 from batten_operator.cluster import ApiError, configuration
+from batten_operator.policies import EXCEPTIONS, POLICIES, Policies
 from batten_operator.server import AdmissionServer
 from batten_operator.settings import Settings
+from batten_webhooks.resources.model import GROUP, VERSION
 
 logger = logging.getLogger(__name__)
 
-GROUP = "admissionregistration.k8s.io"
+REGISTRATION = "admissionregistration.k8s.io"
 RETRY_SECONDS = (1.0, 60.0)
 STOP_SECONDS = 2.0
 Wake = Callable[[], object]
 
 
 class KopfThread:
-    """kopf's operator, started again with backoff whenever it ends, until `stop`."""
+    """kopf's operator, started again with backoff whenever it ends, until `stop`.
 
-    def __init__(self, registry: kopf.OperatorRegistry, namespace: str) -> None:
+    `ended` is called in its thread, each time it ends.
+    """
+
+    def __init__(
+        self, registry: kopf.OperatorRegistry, namespace: str, ended: Callable[[], object]
+    ) -> None:
+        self._on_end = ended
         self._registry = registry
         self._namespace = namespace
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_ignore)  # of watches that fail together, one is told
         self._stopped = asyncio.Event()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def begin_anew(self) -> None:
+        """For kinds that were not defined when the watches began."""
+        self._loop.call_soon_threadsafe(self._ended.set)
+
     def stop(self) -> None:
         """Returns once kopf's cleanup handlers have run, or after two seconds."""
         self._loop.call_soon_threadsafe(self._stopped.set)
+        self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
@@ -59,17 +76,19 @@ class KopfThread:
         pause = first
         while not self._stopped.is_set():
             started = time.monotonic()
+            self._ended.clear()
             try:
                 await kopf.operator(
                     registry=self._registry,
                     settings=kopf.OperatorSettings(),
                     namespaces=[self._namespace],
-                    stop_flag=self._stopped,
+                    stop_flag=self._ended,
                 )
             except Exception as error:
                 reason = (error.args or (type(error).__name__,))[0]
                 pause = first if time.monotonic() - started > most else min(most, 2 * pause)
                 logger.warning("watching ended: %s; it starts again in %.1f s", reason, pause)
+            self._on_end()
             with suppress(TimeoutError):
                 async with asyncio.timeout(SystemRandom().uniform(0.5, 1.0) * pause):
                     await self._stopped.wait()
@@ -79,24 +98,17 @@ def _ignore(_: asyncio.AbstractEventLoop, __: dict[str, Any]) -> None:
     """kopf leaves the exceptions of its tasks behind when it ends."""
 
 
-def handlers(settings: Settings, server: AdmissionServer, wake: Wake) -> kopf.OperatorRegistry:
-    """Every selector names its group and version: one without scans all API groups at start."""
+def handlers(server: AdmissionServer) -> kopf.OperatorRegistry:
+    """Those that every operator has.
+
+    Every selector names its group and version: one without scans all API groups at start.
+    """
     registry = kopf.OperatorRegistry()
-    secrets = ("", "v1", "secrets")
-    mutating = (GROUP, "v1", "mutatingwebhookconfigurations")
-    validating = (GROUP, "v1", "validatingwebhookconfigurations")
-    watched = {
-        secrets: settings.certificate_secret,
-        mutating: settings.mutating_configuration,
-        validating: settings.validating_configuration,
-    }
 
     @kopf.on.startup(registry=registry)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)
         settings.admission.server = server
-        for resource, name in watched.items():
-            settings.watching.field_selectors[resource] = f"metadata.name={name}"
 
     @kopf.on.login(registry=registry)
     async def log_in(**_: Any) -> kopf.ConnectionInfo:
@@ -105,17 +117,53 @@ def handlers(settings: Settings, server: AdmissionServer, wake: Wake) -> kopf.Op
         except ApiError as error:
             raise kopf.PermanentError(str(error)) from None
 
-    async def changed(**_: Any) -> None:
-        wake()
-
     @kopf.on.cleanup(registry=registry)
     async def clean_up(**_: Any) -> None:
         logger.info("watching stopped")
 
-    for resource, name in watched.items():
-        if name:
-            kopf.on.event(*resource, registry=registry)(changed)
     return registry
+
+
+def watch_trust(registry: kopf.OperatorRegistry, settings: Settings, wake: Wake) -> None:
+    """What the certificate's keeper keeps."""
+    named = {
+        ("", "v1", "secrets"): settings.certificate_secret,
+        (REGISTRATION, "v1", "mutatingwebhookconfigurations"): settings.mutating_configuration,
+        (REGISTRATION, "v1", "validatingwebhookconfigurations"): settings.validating_configuration,
+    }
+    watched = {resource: name for resource, name in named.items() if name}
+
+    @kopf.on.startup(registry=registry, id="select")
+    async def select(settings: kopf.OperatorSettings, **_: Any) -> None:
+        for resource, name in watched.items():
+            settings.watching.field_selectors[resource] = f"metadata.name={name}"
+
+    async def changed(**_: Any) -> None:
+        wake()
+
+    for resource in watched:
+        kopf.on.event(*resource, registry=registry)(changed)
+
+
+def watch_policies(
+    registry: kopf.OperatorRegistry, policies: Policies, loop: asyncio.AbstractEventLoop
+) -> None:
+    """What governs, told to `policies` in its own loop; and the reviews of our own kinds."""
+
+    @kopf.on.event(GROUP, VERSION, POLICIES, registry=registry)
+    @kopf.on.event(GROUP, VERSION, EXCEPTIONS, registry=registry)
+    async def changed(event: Any, resource: kopf.Resource, **_: Any) -> None:
+        metadata, deleted = event["object"]["metadata"], event["type"] == "DELETED"
+        wake = partial(policies.wake, resource.plural, metadata, deleted=deleted)
+        loop.call_soon_threadsafe(wake)
+
+    @kopf.on.event("", "v1", "namespaces", registry=registry)
+    async def namespace(event: Any, name: str, **_: Any) -> None:
+        labels = event["object"]["metadata"].get("labels") or {}
+        told = None if event["type"] == "DELETED" else labels
+        loop.call_soon_threadsafe(policies.namespace, name, told)
+
+    own_reviews.register(registry, lambda: policies.governance)
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:

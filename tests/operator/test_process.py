@@ -41,6 +41,11 @@ def write(folder: Path, store: Store) -> None:
         (folder / f"new.{name}").rename(folder / name)
 
 
+def alone(folder: Path) -> tuple[str, ...]:
+    """Flags of an operator that has no API server."""
+    return (f"--certificate-directory={folder}", "--no-policies")
+
+
 @dataclass
 class Process:
     popen: subprocess.Popen[bytes]
@@ -132,7 +137,7 @@ def test_a_folder_of_certificates_is_followed_without_losing_a_request(tmp_path:
             await renew(process)
             until.set()
 
-    with operator(tmp_path, f"--certificate-directory={tmp_path}") as process:
+    with operator(tmp_path, *alone(tmp_path)) as process:
         process.wait_for("serving")
         asyncio.run(main(process))
         assert len(process.answers) > 100
@@ -158,7 +163,7 @@ def test_sigterm_under_load_loses_no_request(tmp_path: Path) -> None:
             assert len(process.answers) > before + 20
             until.set()
 
-    with operator(tmp_path, f"--certificate-directory={tmp_path}", "--drain=3s") as process:
+    with operator(tmp_path, *alone(tmp_path), "--drain=3s") as process:
         process.wait_for("serving")
         asyncio.run(main(process))
         assert process.popen.wait(10) == 0
@@ -167,7 +172,7 @@ def test_sigterm_under_load_loses_no_request(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_the_draining(tmp_path: Path) -> None:
     write(tmp_path, first_store())
-    with operator(tmp_path, f"--certificate-directory={tmp_path}", "--drain=60s") as process:
+    with operator(tmp_path, *alone(tmp_path), "--drain=60s") as process:
         process.wait_for("serving")
         process.popen.send_signal(signal.SIGTERM)
         process.wait_for("draining")
@@ -186,7 +191,7 @@ def test_without_an_api_server_it_waits_and_says_so(tmp_path: Path) -> None:
     with operator(tmp_path, KUBECONFIG=str(kubeconfig)) as process:
         waiting = process.wait_for("trying again in")
         assert waiting["level"] == "warning"
-        assert asyncio.run(get(process, "/readyz")) == (503, "not ready: no certificate yet\n")
+        assert asyncio.run(get(process, "/readyz")) == (503, "not ready: no certificate yet, policies not read yet\n")
         assert asyncio.run(get(process, "/healthz")) == (200, "ok\n")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", process.port))
@@ -207,9 +212,7 @@ def test_an_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
     write(tmp_path, first_store())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with operator(
-            tmp_path, f"--certificate-directory={tmp_path}", f"--listen=127.0.0.1:{port}"
-        ) as process:
+        with operator(tmp_path, *alone(tmp_path), f"--listen=127.0.0.1:{port}") as process:
             assert process.popen.wait(20) == 1
             (line,) = process.lines()
             assert line["message"] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
@@ -218,7 +221,7 @@ def test_an_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
 def test_two_processes_that_start_at_one_address(tmp_path: Path) -> None:
     """Both may bind it while neither listens; one serves, the other says what is wrong."""
     write(tmp_path, first_store())
-    flags = (f"--certificate-directory={tmp_path}", f"--listen=127.0.0.1:{free_port()}")
+    flags = (*alone(tmp_path), f"--listen=127.0.0.1:{free_port()}")
     other = tmp_path / "other"
     other.mkdir()
     with operator(tmp_path, *flags) as one, operator(other, *flags) as two:
@@ -235,7 +238,7 @@ def test_two_processes_that_start_at_one_address(tmp_path: Path) -> None:
 
 def test_strangers_cannot_fill_the_log(tmp_path: Path) -> None:
     write(tmp_path, first_store())
-    with operator(tmp_path, f"--certificate-directory={tmp_path}") as process:
+    with operator(tmp_path, *alone(tmp_path)) as process:
         process.wait_for("serving")
         for port in (process.port, process.http):
             for words in (

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from batten_operator.certificates import Store, fresh
 from batten_operator.metrics import Metrics
+from batten_operator.policies import Policies
 from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address
 from batten_operator.tls import ServingCertificate
@@ -114,7 +115,7 @@ async def serving(preset: str = "hardened") -> AsyncIterator[Served]:
     registry = CollectorRegistry()
     waiting: set[str] = set()
     metrics = Metrics(registry, (kind.kind for kind in TEMPLATE_PATHS))
-    server = AdmissionServer(PRESETS[preset], TEMPLATE_PATHS, metrics, waiting)
+    server = AdmissionServer(Policies(PRESETS[preset], TEMPLATE_PATHS), metrics, waiting)
     bound = bind(Address("127.0.0.1", 0))
     await server.listen(bound, certificate.context)
     trust = trusting(store.bundle)

@@ -179,10 +179,16 @@ class Governance:
         self.default = default
         self.policies = tuple(sorted(policies, key=lambda p: (-p.priority, p.name)))
         self.exemptions = tuple(sorted(exemptions, key=lambda e: e.name))
-        self.needs_labels = any(p.namespaces.keys - {NAME_LABEL} for p in self.policies)
+        keys = frozenset[str]().union(*(policy.namespaces.keys for policy in self.policies))
+        self.namespace_keys = keys - {NAME_LABEL}
         self._exempt = _by_namespace_and_rule(self.exemptions)
         self._by_name = {exemption.name: exemption for exemption in self.exemptions}
         self._namespaces: dict[str, _Namespace] = {}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether more of a namespace than its name decides."""
+        return bool(self.namespace_keys)
 
     def governing(
         self, namespace: str, namespace_labels: Labels, pod_labels: Labels, now: float

@@ -188,7 +188,7 @@ def under(
 def respond(webhook: Webhook, body: bytes, known: Known) -> Answer:
     """The answer to one review. Raises BadReview and NamespaceUnknown; nothing else, whatever the
     body holds."""
-    request = _decode(body)
+    request = decode_request(body)
     try:
         if webhook == "mutate":
             return _mutate(request, known)
@@ -197,7 +197,7 @@ def respond(webhook: Webhook, body: bytes, known: Known) -> Answer:
         raise BadReview(400, f"request.object: {error}") from None
 
 
-def _decode(body: bytes) -> Request:
+def decode_request(body: bytes) -> Request:
     """Nearly all reviews are of Pods. What is none, or no good one, is read in a second pass."""
     review: PodReview | ObjectReview | None = None
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -235,7 +235,7 @@ def _mutate(request: Request, known: Known) -> Answer:
         patch = operations(workload, [applied.change for applied in verdict.changes])
         response["patchType"] = "JSONPatch"
         response["patch"] = b64encode(msgspec.json.encode(patch)).decode()
-    return _answer(request, response, mutated=bool(verdict.changes))
+    return answer(request, response, mutated=bool(verdict.changes))
 
 
 def _mutable(request: Request) -> Workload | None:
@@ -351,7 +351,7 @@ def _verdict_on(request: Request, known: Known, judgement: _Judgement) -> Answer
     if warnings:
         response["warnings"] = messages.bounded(warnings)
     response["auditAnnotations"] = _violation_annotations(judgement)
-    return _answer(request, response, violations=tuple(violations))
+    return answer(request, response, violations=tuple(violations))
 
 
 def _warnings(known: Known, judgement: _Judgement) -> list[str]:
@@ -466,8 +466,13 @@ def _pod_in(value: PodTemplate | Raw | None, field: str) -> PodTemplate:
 
 
 def _object(value: PodTemplate | Raw | None, field: str) -> Any:
+    return object_of(_required(value, field), field)
+
+
+def object_of(value: Raw, field: str) -> Any:
+    """None for what is not there. Raises BadReview."""
     try:
-        return msgspec.json.decode(_required(value, field))
+        return msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadReview(400, f"request.{field}: {error}") from None
 
@@ -479,10 +484,10 @@ def _required(value: PodTemplate | Raw | None, field: str) -> Raw:
 
 
 def _allow(request: Request) -> Answer:
-    return _answer(request, {"uid": request.uid, "allowed": True})
+    return answer(request, {"uid": request.uid, "allowed": True})
 
 
-def _answer(
+def answer(
     request: Request,
     response: dict[str, Any],
     *,

@@ -1,0 +1,101 @@
+"""kopf handlers that review our own kinds: a wrong policy is refused where it is applied."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import kopf
+
+from batten_webhooks.governance import Governance, GoverningPolicy
+from batten_webhooks.messages import bounded
+from batten_webhooks.resources import Invalid, read_exception, read_policy
+from batten_webhooks.resources.model import GROUP, VERSION
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+# The ids of the handlers, which are the resources' plurals.
+REVIEWED = frozenset(("hardeningpolicies", "hardeningexceptions"))
+
+
+def register(registry: kopf.OperatorRegistry, governance: Callable[[], Governance]) -> None:
+    """`governance` is what holds while the review is answered."""
+
+    @kopf.on.validate(
+        GROUP, VERSION, "hardeningpolicies", id="hardeningpolicies", registry=registry
+    )
+    async def policy(body: kopf.Body, warnings: list[str], **_: Any) -> None:
+        read = _read(read_policy, body)
+        others = [other for other in governance().policies if other.name != read.name]
+        _refuse_twin(read, others)
+        warnings += bounded(conflicts(read, others))
+
+    @kopf.on.validate(
+        GROUP, VERSION, "hardeningexceptions", id="hardeningexceptions", registry=registry
+    )
+    async def exception(body: kopf.Body, warnings: list[str], **_: Any) -> None:
+        read = _read(read_exception, body)
+        if read.expires <= time.time():
+            warnings.append(
+                f'HardeningException "{read.name}": spec.expires is past: it lifts nothing'
+            )
+
+
+def _read(read: Callable[[Any], T], body: kopf.Body) -> T:
+    """Raises kopf.AdmissionError, whatever the object holds."""
+    value = dict(body)
+    metadata = dict(value.get("metadata") or {})
+    metadata.setdefault("name", metadata.get("generateName", "") + "x")
+    try:
+        return read({**value, "metadata": metadata})
+    except Invalid as error:
+        lines = [f'{value.get("kind")} "{metadata["name"]}" is not valid:']
+        lines += [
+            f"  {path}: {message}" if path else f"  {message}" for path, message in error.errors
+        ]
+        raise kopf.AdmissionError("\n".join(lines), code=422) from None
+    except Exception:
+        logger.exception("review of an own object failed")
+        raise kopf.AdmissionError("internal error, see the operator's log", code=500) from None
+
+
+def _refuse_twin(policy: GoverningPolicy, others: Iterable[GoverningPolicy]) -> None:
+    """Of two that match the same Pods with one priority one could never govern."""
+    for other in others:
+        same = (other.priority, other.namespaces, other.pods)
+        if same == (policy.priority, policy.namespaces, policy.pods):
+            raise kopf.AdmissionError(
+                f'HardeningPolicy "{policy.name}" is not valid:\n'
+                f'  spec.priority: HardeningPolicy "{other.name}" matches the same Pods with'
+                f" priority {other.priority}: give one of them another priority or another match",
+                code=422,
+            )
+
+
+def conflicts(policy: GoverningPolicy, others: Iterable[GoverningPolicy]) -> list[str]:
+    """What may compete with the policy: of one priority the first by name governs."""
+    return [
+        f'HardeningPolicy "{policy.name}": spec.priority: HardeningPolicy "{other.name}" has'
+        f" {other.priority}, too: where both match, "
+        f'"{min(policy.name, other.name)}" governs, the first by name'
+        for other in others
+        if other.priority == policy.priority and not disjoint(policy, other)
+    ]
+
+
+def disjoint(one: GoverningPolicy, other: GoverningPolicy) -> bool:
+    """Whether no Pod can match both, as far as labels with fixed values tell."""
+    for mine, theirs in ((one.namespaces, other.namespaces), (one.pods, other.pods)):
+        values = {r.key: r.values for r in mine.requirements if r.operator == "In"}
+        for requirement in theirs.requirements:
+            fixed = values.get(requirement.key)
+            if (
+                fixed is not None
+                and requirement.operator == "In"
+                and not fixed & requirement.values
+            ):
+                return True
+    return False
