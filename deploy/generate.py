@@ -1,4 +1,5 @@
-"""Write what follows from the chart: its README's table of values, and deploy/base.
+"""Write what follows from the chart: its README's table of values, and deploy/base. The chart's own
+definitions of HardeningPolicy and HardeningException are written from their models.
 
 `--check` writes nothing and exits 1 where one of the files is not as it would be written.
 """
@@ -21,12 +22,20 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from batten_tools import ToolError, helm  # noqa: E402
 
+from batten_webhooks.resources import crds  # noqa: E402
+
 CHART = ROOT / "charts" / "batten"
 BASE = ROOT / "deploy" / "base"
 README = CHART / "README.md"
+CRDS = CHART / "templates" / "crds.yaml"
 TABLE = "<!-- What follows is written by deploy/generate.py from values.yaml. -->\n\n"
 # Labels that tell of Helm, which is not there where kustomize is used.
-HELMS_LABELS = re.compile(r"^ +(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n", re.MULTILINE)
+HELMS_LABELS = re.compile(
+    r"^ +(annotations:\n +helm\.sh/resource-policy|helm\.sh/chart|app\.kubernetes\.io/managed-by):"
+    r" .*\n",
+    re.MULTILINE,
+)
+LABELS = '{{- include "batten.labels" . | nindent 4 }}'
 SOURCE = "# Source: batten/templates/"
 
 
@@ -111,20 +120,40 @@ def base() -> dict[str, str]:
     return {name: note + "---\n".join(texts) for name, texts in files.items()}
 
 
+def definitions() -> str:
+    """The chart's template of our CRDs. They stay when the release goes: with them would go every
+    policy and exception."""
+    made = []
+    for crd in crds().values():
+        crd["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+        crd["metadata"]["labels"] = LABELS
+        text = yaml.safe_dump(crd, sort_keys=False, width=100, allow_unicode=True)
+        made.append(text.replace(f"'{LABELS}'", f"\n    {LABELS}"))
+    body = "---\n".join(made)
+    return f"{{{{- if .Values.crds.install }}}}\n{body}{{{{- end }}}}\n"
+
+
 def main() -> int:
     check = sys.argv[1:] == ["--check"]
+    stale = _write({CRDS: definitions()}, check=check)
     try:
         wanted = {BASE / name: text for name, text in base().items()}
     except (ToolError, subprocess.CalledProcessError) as error:
         print(f"deploy/generate.py: {getattr(error, 'stderr', '') or error}", file=sys.stderr)
         return 1
     wanted[README] = readme()
+    stale += _write(wanted, check=check)
+    return 1 if check and stale else 0
+
+
+def _write(wanted: dict[Path, str], *, check: bool) -> list[Path]:
+    """Write what is not as it should be, and say so; with `check` only say it."""
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         print(f"{path.relative_to(ROOT)}: {'is stale: run make docs' if check else 'written'}")
         if not check:
             path.write_text(wanted[path])
-    return 1 if check and stale else 0
+    return stale
 
 
 if __name__ == "__main__":

@@ -29,9 +29,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.image.digest }}@{{ . }}{{ end -}}
 {{- end -}}
 
-{{/* What is the same in every webhook. No caBundle: the operator keeps it, and an upgrade that does
-not speak of it leaves it as it is. Takes a dict of root, path and failurePolicy. */}}
+{{/* What is the same in every webhook, and in all but one which namespaces are left alone. */}}
 {{- define "batten.webhook" -}}
+{{ include "batten.client" . }}
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values:
+        {{- $always := list "kube-system" "kube-public" "kube-node-lease" .root.Release.Namespace }}
+        {{- concat $always .root.Values.webhook.exemptNamespaces | uniq | toYaml | nindent 8 }}
+{{- end -}}
+
+{{/* How the API server calls us. No caBundle: the operator keeps it, and an upgrade that does
+not speak of it leaves it as it is. Takes a dict of root, path and failurePolicy. */}}
+{{- define "batten.client" -}}
 clientConfig:
   {{- with .root.Values.webhook.url }}
   url: {{ printf "%s%s" (trimSuffix "/" .) $.path }}
@@ -47,13 +59,6 @@ sideEffects: None
 matchPolicy: Equivalent
 failurePolicy: {{ .failurePolicy }}
 timeoutSeconds: {{ .root.Values.webhook.timeoutSeconds }}
-namespaceSelector:
-  matchExpressions:
-    - key: kubernetes.io/metadata.name
-      operator: NotIn
-      values:
-        {{- $always := list "kube-system" "kube-public" "kube-node-lease" .root.Release.Namespace }}
-        {{- concat $always .root.Values.webhook.exemptNamespaces | uniq | toYaml | nindent 8 }}
 {{- end -}}
 
 {{/* A Pod's status changes all the time, its spec hardly ever: the API server need not ask. */}}
