@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+POD = b"{apiVersion: v1, kind: Pod, spec: {containers: [{name: app, image: nginx}]}}"
 
 
 @pytest.mark.parametrize("folder", ["operator", "webhooks", "tests"])
@@ -43,7 +44,7 @@ def test_command_line_needs_no_operator_library() -> None:
     """`pip install batten` brings neither kopf nor kubernetes, and nothing it brings needs them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {requirement.split(">=")[0] for requirement in project["dependencies"]}
-    assert names == {"msgspec", "pydantic", "pyyaml"}
+    assert names == {"jinja2", "msgspec", "pydantic", "pyyaml"}
     code = (
         "import sys\n"
         "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography'):\n"
@@ -54,3 +55,15 @@ def test_command_line_needs_no_operator_library() -> None:
         "        importlib.import_module(module.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_jinja_is_imported_only_for_the_html_report() -> None:
+    code = (
+        "import sys\n"
+        "from batten_webhooks.cli.__main__ import main\n"
+        "assert main(['check', '-']) == 1\n"
+        "assert 'jinja2' not in sys.modules\n"
+        "import batten_webhooks.cli.formats.html\n"
+        "assert 'jinja2' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, input=POD)

@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from batten_audit import HOSTILE, hostile, many, real
 from batten_corpus import needs_corpus
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from batten_webhooks.cli.formats import html
 
@@ -44,9 +44,14 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
     """The report opened; at the end nothing was complained of and nothing asked for attention."""
     opened = browser.new_page(viewport={"width": 1440, "height": 900})
     told: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        told.append(dialog.message)
+        dialog.dismiss()
+
     opened.on("console", lambda message: told.append(message.text))
     opened.on("pageerror", lambda error: told.append(str(error)))
-    opened.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+    opened.on("dialog", dismiss)
     opened.goto(report.as_uri())
     yield opened
     opened.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from batten_webhooks.manifests import Document, Manifest, ManifestError
@@ -135,7 +135,7 @@ def _is_object(value: object) -> bool:
 
 
 def subjects(
-    source: Source, manifest: Manifest, paths: dict[Kind, tuple[str, ...]]
+    source: Source, manifest: Manifest, paths: Mapping[Kind, tuple[str, ...]]
 ) -> list[Subject]:
     """The workloads of a file. Raises Unusable where one is not shaped as its kind."""
     found = []
