@@ -9,11 +9,13 @@ from contextlib import redirect_stdout
 from importlib import import_module
 
 from batten_operator.cluster import ApiError
-from batten_operator.scan import EXEMPT, Scan, reader
+from batten_operator.scan import EXEMPT, Scan, cluster_governance, governing_in, reader
 from batten_webhooks.audit import Audit
 from batten_webhooks.cli import CannotRun
-from batten_webhooks.cli.judge import read_policy
-from batten_webhooks.policy import Policy
+from batten_webhooks.cli.judge import read_governance
+from batten_webhooks.governance import Governance
+from batten_webhooks.policy import PRESETS
+from batten_webhooks.rules import RULES
 
 BAR = 30
 
@@ -31,20 +33,24 @@ def run(options: Namespace) -> int:
 
 def read(options: Namespace) -> Audit:
     """An audit of the live cluster, as the options ask for. Raises CannotRun."""
-    policy = read_policy(options.policy)
+    governance = None if options.policy is None else read_governance(options.policy)
     try:
-        return asyncio.run(_read(options, policy))
+        return asyncio.run(_read(options, governance))
     except ApiError as error:
         raise CannotRun(f"the cluster cannot be read: {error}") from None
 
 
-async def _read(options: Namespace, policy: Policy) -> Audit:
-    why = f"--policy {options.policy}"
+async def _read(options: Namespace, governance: Governance | None) -> Audit:
+    """By the cluster's own policies and exceptions where no others are to be tried."""
     async with reader(options.context) as opened:
+        if governance is None:
+            governance = await cluster_governance(opened, PRESETS["hardened"])
+        policies = [policy.policy for policy in governance.policies] + [governance.default]
+        named = {setting.rule.name for policy in policies for setting in policy.settings}
         return await Scan(
             opened,
-            lambda _namespace, _pod: (policy, why),
-            tuple(setting.rule.name for setting in policy.settings),
+            await governing_in(opened, governance),
+            tuple(rule.name for rule in RULES if rule.name in named),
             namespaces=options.namespace,
             exempt=frozenset() if options.all_namespaces else EXEMPT,
             progress=_show,

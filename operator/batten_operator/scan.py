@@ -7,6 +7,7 @@ is judged only where it has no Pods. Nothing is kept but the tally.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from msgspec import Raw, Struct
 from batten_operator.cluster import ApiError, configuration
 from batten_webhooks.audit import Audit, Judged, Owner, Tally
 from batten_webhooks.engine import evaluate
+from batten_webhooks.governance import Governance, Governed
 from batten_webhooks.policy import Policy
 from batten_webhooks.workload import (
     TEMPLATE_PATHS,
@@ -69,7 +71,7 @@ TEMPLATES = (
     ("batch/v1", "Job", "jobs"),
 )
 
-Governing = Callable[[str, PodTemplate], tuple[Policy, str]]
+Governing = Callable[[str, PodTemplate], Governed]
 Progress = Callable[[int, int], None]
 
 
@@ -177,6 +179,11 @@ class Scan:
     _problems: list[str] = field(default_factory=list)
     _pods_read: bool = False
 
+    @property
+    def owners(self) -> list[Owner]:
+        """Of the audit's workloads, in their order."""
+        return self._tally.owners()
+
     async def run(self) -> Audit:
         """Raises ApiError where no Pod could be read at all."""
         at = datetime.now(UTC)
@@ -248,20 +255,22 @@ class Scan:
                 continue
             if workload is None or workload.owned or self._exempt(workload.namespace or ""):
                 continue
-            owner = Owner(workload.namespace or "", version, kind, workload.name)
+            uid = str(value["metadata"].get("uid") or "")
+            owner = Owner(workload.namespace or "", version, kind, workload.name, uid)
             if owner not in self._tally and not _finished(value) and path:
                 self._judge(owner, workload.template, 0)
 
     def _judge(self, owner: Owner, template: PodTemplate, pods: int) -> None:
-        policy, why = self.governing(owner.namespace, template)
+        governed = self.governing(owner.namespace, template)
+        policy = governed.policy
         try:
             workload = read_pod(template)
         except Malformed as error:
             self._problem(f"{owner.kind} {owner.namespace}/{owner.name}: {error}")
             return
         workload.controlled = owner.kind != "Pod"
-        verdict = evaluate(workload, policy)
-        self._tally.add(owner, Judged(workload, verdict, policy.title, why, pods))
+        verdict = evaluate(workload, policy, exemptions=governed.exemptions)
+        self._tally.add(owner, Judged(workload, verdict, policy.title, governed.why, pods))
 
     def _exempt(self, namespace: str) -> bool:
         return not self.namespaces and namespace in self.exempt
@@ -269,12 +278,14 @@ class Scan:
     def _top(self, metadata: Metadata) -> Owner:
         """The end of the chain of controllers; a ring of them, which is none, ends it, too."""
         namespace = metadata.namespace or ""
-        owner = Owner(namespace, "v1", "Pod", metadata.name or "")
+        owner = Owner(namespace, "v1", "Pod", metadata.name or "", metadata.uid or "")
         reference = _controller(metadata)
         for _ in range(8):
             if reference is None:
                 break
-            owner = Owner(namespace, reference.apiVersion, reference.kind, reference.name)
+            owner = Owner(
+                namespace, reference.apiVersion, reference.kind, reference.name, reference.uid
+            )
             reference = self._owners.get((namespace, reference.kind, reference.name))
         return owner
 
@@ -297,6 +308,58 @@ def _finished(value: dict[str, Any]) -> bool:
         condition.get("type") in {"Complete", "Failed"} and condition.get("status") == "True"
         for condition in conditions
     )
+
+
+async def cluster_governance(opened: Reader, default: Policy) -> Governance:
+    """What the cluster's own policies and exceptions demand; `default` where none is defined.
+
+    Raises ApiError, also where one of them is not valid.
+    """
+    from batten_webhooks.resources import (  # noqa: PLC0415 - pydantic takes its time
+        Invalid,
+        read_exception,
+        read_policy,
+    )
+
+    found: dict[str, list[Any]] = {}
+    for plural in ("hardeningpolicies", "hardeningexceptions"):
+        found[plural] = []
+        try:
+            async for page in opened.pages(f"/apis/batten.dev/v1alpha1/{plural}"):
+                found[plural] += [msgspec.json.decode(item) for item in page.items or ()]
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    heads = {"apiVersion": "batten.dev/v1alpha1"}
+    try:
+        policies = [
+            read_policy({**heads, "kind": "HardeningPolicy", **each})
+            for each in found["hardeningpolicies"]
+        ]
+        exceptions = [
+            read_exception({**heads, "kind": "HardeningException", **each})
+            for each in found["hardeningexceptions"]
+        ]
+    except Invalid as error:
+        raise ApiError(f"a policy or exception of the cluster is not valid: {error}") from None
+    return Governance(default, policies, exceptions)
+
+
+async def governing_in(opened: Reader, governance: Governance) -> Governing:
+    """By the labels that the cluster's Namespaces have now. Raises ApiError."""
+    labels: dict[str, dict[str, str | None]] = {}
+    if governance.needs_labels:
+        async for page in opened.pages("/api/v1/namespaces", METADATA):
+            for item in page.items or ():
+                metadata = msgspec.json.decode(item, type=PartialObject).metadata
+                labels[metadata.name or ""] = metadata.labels or {}
+    now = time.time()
+
+    def governing(namespace: str, template: PodTemplate) -> Governed:
+        pod_labels = (template.metadata and template.metadata.labels) or {}
+        return governance.governing(namespace, labels.get(namespace, {}), pod_labels, now)
+
+    return governing
 
 
 @asynccontextmanager

@@ -135,6 +135,7 @@ class Owner:
     api_version: str
     kind: str
     name: str
+    uid: str = field(default="", compare=False)
 
     @property
     def prefix(self) -> str:
@@ -199,10 +200,6 @@ class Tally:
 
     def results(self) -> list[WorkloadResult]:
         """In order of namespaces, kinds and names."""
-        ordered = sorted(
-            self._entries.items(),
-            key=lambda item: (item[0].namespace, item[0].kind, item[0].name, item[0].api_version),
-        )
         return [
             WorkloadResult(
                 namespace=owner.namespace,
@@ -213,8 +210,12 @@ class Tally:
                 why=entry.why,
                 remarks=tuple(entry.remarks.values()),
             )
-            for owner, entry in ordered
+            for owner, entry in ((owner, self._entries[owner]) for owner in self.owners())
         ]
+
+    def owners(self) -> list[Owner]:
+        """In the same order as their results."""
+        return sorted(self._entries, key=lambda o: (o.namespace, o.kind, o.name, o.api_version))
 
 
 def outcome_of(violation: Violation, proposed: Collection[str]) -> Outcome | None:

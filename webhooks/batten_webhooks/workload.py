@@ -200,11 +200,13 @@ class OwnerReference(Struct):
     apiVersion: str = ""
     kind: str = ""
     name: str = ""
+    uid: str = ""
     controller: bool | None = None
 
 
 class Metadata(Struct):
     name: str | None = None
+    uid: str | None = None
     generateName: str | None = None
     namespace: str | None = None
     labels: dict[str, str | None] | None = None

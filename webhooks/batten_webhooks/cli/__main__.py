@@ -121,14 +121,20 @@ def parser() -> argparse.ArgumentParser:
 
     audit = _command(commands, "audit", "say what the workloads of a live cluster would meet")
     audit.set_defaults(run="batten_operator.audit")
-    audit.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+    audit.add_argument(
+        "--policy",
+        action="append",
+        metavar="POLICY",
+        help="try these instead of the cluster's own policies and exceptions: a preset or a file of"
+        " HardeningPolicies and HardeningExceptions; repeatable",
+    )
     _cluster(audit)
     audit.add_argument("--format", choices=AUDIT_FORMATS, default="text", help="(default: text)")
     audit.add_argument("--output", default="", metavar="FILE", help="write there, not to stdout")
     _color(audit)
 
     rollout = _command(commands, "rollout", "print the next safe step to enforcement, as policies")
-    rollout.set_defaults(policy="hardened")
+    rollout.set_defaults(policy=["hardened"])
     _cluster(rollout)
     rollout.add_argument(
         "--from",

@@ -9,6 +9,7 @@ from typing import Literal
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable, read_file
 from batten_webhooks.cli.fixes import Edit
+from batten_webhooks.governance import Governance
 from batten_webhooks.manifests import Manifest
 from batten_webhooks.manifests.text import Text
 from batten_webhooks.messages import place, subject, title
@@ -143,16 +144,49 @@ def read_policy(name: str) -> Policy:
     )
 
     try:
-        data = read_file(name)
+        return load(_bytes(name), name)
+    except PolicyError as error:
+        raise CannotRun(str(error)) from None
+
+
+def _bytes(name: str) -> bytes:
+    try:
+        return read_file(name)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", "") or "cannot be read").lower()
         raise CannotRun(
             f"--policy {name}: neither one of {', '.join(PRESETS)} nor a readable file ({reason})"
         ) from None
+
+
+def read_governance(names: Sequence[str]) -> Governance:
+    """What the policies, exceptions and Namespaces of these files demand; a preset governs what
+    none of them matches, `hardened` where none is named. Raises CannotRun."""
+    from batten_webhooks.policy_file import (  # noqa: PLC0415 - pydantic takes its time
+        PolicyError,
+        load_all,
+    )
+
+    presets = [name for name in names if name in PRESETS]
+    if len(presets) > 1:
+        raise CannotRun(f"--policy: {' and '.join(presets)}: only one of them can govern")
+    files = []
+    for name in names:
+        if name not in PRESETS:
+            try:
+                files.append((name, read_file(name)))
+            except (OSError, ValueError) as error:
+                reason = (getattr(error, "strerror", "") or "cannot be read").lower()
+                raise CannotRun(
+                    f"--policy {name}: neither a preset nor a file ({reason})"
+                ) from None
     try:
-        return load(data, name)
+        found = load_all(files)
     except PolicyError as error:
         raise CannotRun(str(error)) from None
+    if files and not (found.policies or found.exemptions):
+        raise CannotRun(f"--policy {files[0][0]}: holds no HardeningPolicy")
+    return found.governance(PRESETS[presets[0] if presets else "hardened"])
 
 
 def read_kinds(text: str) -> dict[Kind, tuple[str, ...]]:
