@@ -15,6 +15,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 CALL_SECONDS = 10.0
+MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 
 Object = dict[str, Any]
@@ -67,6 +68,13 @@ class Cluster:
 
     async def patch(self, path: str, value: Object) -> Object:
         return await self._call("PATCH", path, value, STRATEGIC_MERGE)
+
+    async def merge(self, path: str, value: Object) -> Object:
+        """A merge patch (RFC 7386), which every kind takes."""
+        return await self._call("PATCH", path, value, MERGE)
+
+    async def delete(self, path: str) -> Object:
+        return await self._call("DELETE", path)
 
     async def close(self) -> None:
         if self._client is not None:

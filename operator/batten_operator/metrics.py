@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from batten_webhooks.audit import Audit
 from batten_webhooks.governance import EXPIRES_SOON, Exemption, Governance
 from batten_webhooks.review import Answer
 from batten_webhooks.rules import BY_NAME
@@ -78,6 +79,17 @@ class Metrics:
             ("exception",),
             registry=registry,
         )
+        self._workloads = Gauge(
+            "batten_workloads",
+            "Workloads of the cluster by what they would meet if they were created again.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._audited = Gauge(
+            "batten_audit_timestamp_seconds",
+            "When the cluster's workloads were last judged.",
+            registry=registry,
+        )
         self.certificate_expiry = Gauge(
             "batten_certificate_expiry_timestamp_seconds",
             "When the certificate that is served expires.",
@@ -131,6 +143,12 @@ class Metrics:
             self._expiries.labels(exemption.name).set(exemption.expires)
         for state, count in exception_states(governance.exemptions, now).items():
             self._exceptions.labels(state).set(count)
+
+    def audited(self, audit: Audit) -> None:
+        """The controller's last look at the cluster."""
+        for outcome, count in audit.totals().items():
+            self._workloads.labels(outcome).set(count)
+        self._audited.set(audit.at.timestamp())
 
     def failed(self, reason: str) -> None:
         """`reason` is a word of the server's own, never of a request's."""

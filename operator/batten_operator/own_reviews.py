@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import kopf
 
-from batten_webhooks.governance import Governance, GoverningPolicy
+from batten_webhooks.governance import Governance, GoverningPolicy, conflicts
 from batten_webhooks.messages import bounded
 from batten_webhooks.resources import Invalid, read_exception, read_policy
 from batten_webhooks.resources.model import GROUP, VERSION
@@ -73,29 +73,3 @@ def _refuse_twin(policy: GoverningPolicy, others: Iterable[GoverningPolicy]) -> 
                 f" priority {other.priority}: give one of them another priority or another match",
                 code=422,
             )
-
-
-def conflicts(policy: GoverningPolicy, others: Iterable[GoverningPolicy]) -> list[str]:
-    """What may compete with the policy: of one priority the first by name governs."""
-    return [
-        f'HardeningPolicy "{policy.name}": spec.priority: HardeningPolicy "{other.name}" has'
-        f" {other.priority}, too: where both match, "
-        f'"{min(policy.name, other.name)}" governs, the first by name'
-        for other in others
-        if other.priority == policy.priority and not disjoint(policy, other)
-    ]
-
-
-def disjoint(one: GoverningPolicy, other: GoverningPolicy) -> bool:
-    """Whether no Pod can match both, as far as labels with fixed values tell."""
-    for mine, theirs in ((one.namespaces, other.namespaces), (one.pods, other.pods)):
-        values = {r.key: r.values for r in mine.requirements if r.operator == "In"}
-        for requirement in theirs.requirements:
-            fixed = values.get(requirement.key)
-            if (
-                fixed is not None
-                and requirement.operator == "In"
-                and not fixed & requirement.values
-            ):
-                return True
-    return False

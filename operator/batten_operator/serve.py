@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from secrets import token_hex
 from ssl import SSLContext
 from typing import Any, NoReturn, TypeVar
 
+from kopf import OperatorRegistry
 from prometheus_client import REGISTRY
 
+from batten_operator.budget import WriteBudget
 from batten_operator.certificates import Pair, expiry
 from batten_operator.cluster import Cluster
-from batten_operator.keeper import DirectoryKeeper, Load, SecretKeeper
+from batten_operator.controller import Controller
+from batten_operator.events import Events
+from batten_operator.keeper import DirectoryKeeper, SecretKeeper
 from batten_operator.logs import fields
 from batten_operator.metrics import Metrics
 from batten_operator.policies import Policies
@@ -25,15 +32,107 @@ from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address, Settings
 from batten_operator.tls import ServingCertificate
 from batten_operator.watch import KopfThread, handlers, watch_policies, watch_trust
+from batten_webhooks.governance import Governance
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# Of each replica that refuses: the controller's own writes are not slowed by them.
+EVENTS_PER_SECOND = 1.0
 NO_CERTIFICATE, NO_POLICIES = "no certificate yet", "policies not read yet"
 
 
 class CannotListen(Exception):
     """An address is in use, or not ours."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What one process is made of. `certificate` is told when there is one to serve."""
+
+    settings: Settings
+    cluster: Cluster
+    metrics: Metrics
+    policies: Policies
+    server: AdmissionServer
+    events: Events
+    controller: Controller
+    certificate: ServingCertificate
+    loaded: asyncio.Event
+    waiting: set[str]
+
+    @classmethod
+    def of(cls, settings: Settings) -> _Parts:
+        paths = settings.template_paths
+        metrics = Metrics(REGISTRY, (kind.kind for kind in paths))
+        cluster = Cluster()
+        identity = f"{os.uname().nodename}_{token_hex(4)}"
+        controller: Controller | None = None
+
+        def governed(governance: Governance) -> None:
+            metrics.governed(governance)
+            if controller is not None:
+                controller.wake()
+
+        policies = Policies(settings.policy, paths, cluster, governed)
+        controller = Controller(cluster, policies, metrics, settings.namespace, identity)
+        events = Events(cluster, WriteBudget(EVENTS_PER_SECOND), identity)
+        waiting = {NO_CERTIFICATE} if settings.webhooks else set()
+        if settings.policies:
+            waiting.add(NO_POLICIES)
+        server = AdmissionServer(policies, metrics, waiting, events.denied)
+        loaded, certificate = asyncio.Event(), ServingCertificate()
+        return cls(
+            settings,
+            cluster,
+            metrics,
+            policies,
+            server,
+            events,
+            controller,
+            certificate,
+            loaded,
+            waiting,
+        )
+
+    def load(self, pair: Pair) -> None:
+        if self.certificate.load(pair):
+            self.metrics.certificate_expiry.set(expiry(pair).timestamp())
+            self.loaded.set()
+
+    async def open(self, bound: socket.socket | None, stop: asyncio.Event) -> None:
+        """Serve as soon as everything is known that an answer needs."""
+        if bound is not None:
+            await self.loaded.wait()
+            self.waiting.discard(NO_CERTIFICATE)
+        if self.settings.policies:
+            await self.policies.read.wait()
+        if bound is not None:
+            await _listen(self.server, bound, self.certificate.context)
+            _log_start(self.settings, bound)
+        self.waiting.clear()
+        # What is loaded by now stays; the collector need not look at it with every review.
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+
+    def keepers(
+        self, registry: OperatorRegistry, watcher: KopfThread
+    ) -> Iterator[Coroutine[Any, Any, NoReturn]]:
+        """What goes on all the time; the watches that it needs are added to the registry."""
+        settings, loop = self.settings, asyncio.get_running_loop()
+        if settings.webhooks and settings.certificate_directory is not None:
+            yield DirectoryKeeper(settings.certificate_directory, self.load).run()
+        elif settings.webhooks:
+            secrets = SecretKeeper(settings, self.cluster, self.load)
+            watch_trust(registry, settings, partial(loop.call_soon_threadsafe, secrets.wake))
+            yield secrets.run()
+        if settings.policies:
+            watch_policies(registry, self.policies, loop)
+            yield self.policies.run(watcher.begin_anew)
+            yield self.events.run()
+        if settings.controls:
+            yield self.controller.run()
 
 
 async def serve(settings: Settings) -> None:
@@ -43,44 +142,19 @@ async def serve(settings: Settings) -> None:
     """
     asyncio.get_running_loop().set_exception_handler(_log_stray)
     stop, hurry = _signals()
-    bound = _bound(settings.listen)
+    bound = _bound(settings.listen) if settings.webhooks else None
     bound_http = _bound(settings.listen_http) if settings.listen_http else None
-    waiting = {NO_CERTIFICATE, NO_POLICIES} if settings.policies else {NO_CERTIFICATE}
-    paths = settings.template_paths
-    metrics = Metrics(REGISTRY, (kind.kind for kind in paths))
-    cluster = Cluster()
-    policies = Policies(settings.policy, paths, cluster, metrics.governed)
-    server = AdmissionServer(policies, metrics, waiting)
-    certificate = ServingCertificate()
-    loaded = asyncio.Event()
-
-    def load(pair: Pair) -> None:
-        if certificate.load(pair):
-            metrics.certificate_expiry.set(expiry(pair).timestamp())
-            loaded.set()
-
-    async def open_webhooks() -> None:
-        await loaded.wait()
-        waiting.discard(NO_CERTIFICATE)
-        if settings.policies:
-            await policies.read.wait()
-        await _listen(server, bound, certificate.context)
-        waiting.clear()
-        _log_start(settings, bound)
-        # What is loaded by now stays; the collector need not look at it with every review.
-        gc.collect()
-        gc.freeze()
-        await stop.wait()
-
+    parts = _Parts.of(settings)
+    server, waiting = parts.server, parts.waiting
     if bound_http is not None:
         await _listen(server, bound_http)
-    async with _keeping(settings, cluster, server, policies, load) as keeping:
-        opening = asyncio.create_task(open_webhooks())
+    async with _keeping(parts) as keeping:
+        opening = asyncio.create_task(parts.open(bound, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((opening, stopping, keeping), return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
-        if stop.is_set() and not waiting:
+        if stop.is_set() and not waiting and settings.webhooks:
             logger.info("draining", extra=fields(seconds=settings.drain))
             server.drain()
             with suppress(TimeoutError):
@@ -92,31 +166,17 @@ async def serve(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _keeping(
-    settings: Settings,
-    cluster: Cluster,
-    server: AdmissionServer,
-    policies: Policies,
-    load: Load,
-) -> AsyncIterator[asyncio.Task[Any]]:
-    """What the certificate and what governs are kept by, and kopf watching for both, until the end.
+async def _keeping(parts: _Parts) -> AsyncIterator[asyncio.Task[Any]]:
+    """Everything that goes on beside the answers, and kopf watching for it, until the end.
 
     The task that is given ends only by a failure.
     """
+    settings = parts.settings
+    registry = handlers(parts.server)
     loop = asyncio.get_running_loop()
-    registry = handlers(server)
-    forget = partial(loop.call_soon_threadsafe, policies.forget_namespaces)
+    forget = partial(loop.call_soon_threadsafe, parts.policies.forget_namespaces)
     watcher = KopfThread(registry, settings.namespace, forget)
-    keepers: list[Coroutine[Any, Any, NoReturn]] = []
-    if settings.certificate_directory is not None:
-        keepers.append(DirectoryKeeper(settings.certificate_directory, load).run())
-    else:
-        secrets = SecretKeeper(settings, cluster, load)
-        watch_trust(registry, settings, partial(loop.call_soon_threadsafe, secrets.wake))
-        keepers.append(secrets.run())
-    if settings.policies:
-        watch_policies(registry, policies, loop)
-        keepers.append(policies.run(watcher.begin_anew))
+    keepers = list(parts.keepers(registry, watcher))
     watching = settings.policies or settings.certificate_directory is None
     if watching:
         watcher.start()
@@ -126,7 +186,7 @@ async def _keeping(
     finally:
         if watching:
             await asyncio.to_thread(watcher.stop)
-        await cluster.close()
+        await parts.cluster.close()
 
 
 async def _all(works: list[Coroutine[Any, Any, NoReturn]]) -> None:

@@ -89,7 +89,8 @@ class Refused(Exception):
 class AdmissionServer:
     """Also kopf's `settings.admission.server`, which it calls as such: see `__call__`.
 
-    `waiting` holds the reasons why no requests should come: they are what /readyz tells.
+    `waiting` holds the reasons why no requests should come: they are what /readyz tells. `denied`
+    is called with each refusal and must not wait.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class AdmissionServer:
         policies: Policies,
         metrics: Metrics,
         waiting: set[str],
+        denied: Callable[[Answer], None] = lambda _: None,
     ) -> None:
+        self._denied = denied
         self._policies = policies
         self._kopf: tuple[asyncio.AbstractEventLoop, WebhookFn] | None = None
         self._metrics = metrics
@@ -184,6 +187,7 @@ class AdmissionServer:
         self._metrics.answered(webhook, answer, time.perf_counter() - started)
         if not answer.allowed:
             _log_denial(webhook, answer)
+            self._denied(answer)
         return web.Response(body=answer.body, content_type=_JSON)
 
     async def _body(self, request: web.BaseRequest, query: str) -> bytes:

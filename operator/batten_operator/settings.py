@@ -18,6 +18,7 @@ from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+COMPONENTS = ("webhook", "controller", "all")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -38,6 +39,7 @@ class Settings:
 
     preset: str
     enforce: bool
+    component: str
     policies: bool
     listen: Address
     listen_http: Address | None
@@ -57,6 +59,15 @@ class Settings:
     @property
     def template_paths(self) -> Mapping[Kind, tuple[str, ...]]:
         return {**TEMPLATE_PATHS, **self.custom_kinds}
+
+    @property
+    def webhooks(self) -> bool:
+        return self.component != "controller"
+
+    @property
+    def controls(self) -> bool:
+        """Whether it may become the cluster's controller."""
+        return self.component != "webhook" and self.policies
 
     @property
     def policy(self) -> Policy:
@@ -110,6 +121,13 @@ def parser(environment: Mapping[str, str]) -> _Parser:
         default=_mode(flags, environment.get("BATTEN_MODE", "observe")),
         help="change and deny; otherwise only say what would be changed or denied"
         " [BATTEN_MODE: enforce or observe; default: observe]",
+    )
+    option(
+        "component",
+        "all",
+        "what runs here: the webhooks, the controller that judges what runs in the cluster, or both"
+        " (webhook, controller, all)",
+        _component,
     )
     flags.add_argument(
         "--policies",
@@ -222,6 +240,12 @@ def _label(text: str) -> str:
 def _name(text: str) -> str:
     if not _DNS_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no object name (RFC 1123)")
+    return text
+
+
+def _component(text: str) -> str:
+    if text not in COMPONENTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(COMPONENTS)}")
     return text
 
 

@@ -218,6 +218,32 @@ class Governance:
         return index
 
 
+def conflicts(policy: GoverningPolicy, others: Iterable[GoverningPolicy]) -> list[str]:
+    """What may compete with the policy: of one priority the first by name governs."""
+    return [
+        f'HardeningPolicy "{policy.name}": spec.priority: HardeningPolicy "{other.name}" has'
+        f" {other.priority}, too: where both match, "
+        f'"{min(policy.name, other.name)}" governs, the first by name'
+        for other in others
+        if other.priority == policy.priority and not disjoint(policy, other)
+    ]
+
+
+def disjoint(one: GoverningPolicy, other: GoverningPolicy) -> bool:
+    """Whether no Pod can match both, as far as labels with fixed values tell."""
+    for mine, theirs in ((one.namespaces, other.namespaces), (one.pods, other.pods)):
+        values = {r.key: r.values for r in mine.requirements if r.operator == "In"}
+        for requirement in theirs.requirements:
+            fixed = values.get(requirement.key)
+            if (
+                fixed is not None
+                and requirement.operator == "In"
+                and not fixed & requirement.values
+            ):
+                return True
+    return False
+
+
 def _until_certain(policies: Iterable[GoverningPolicy]) -> Iterable[GoverningPolicy]:
     """What comes after a policy for every Pod governs none."""
     for policy in policies:

@@ -82,6 +82,7 @@ class _Head(Struct):
     name: str = ""
     namespace: str = ""
     subResource: str = ""  # noqa: N815
+    dryRun: bool | None = None  # noqa: N815
     userInfo: UserInfo = UserInfo()  # noqa: N815
 
     @property
@@ -127,6 +128,10 @@ class Answer(Struct, frozen=True):
     kind: str
     namespace: str
     allowed: bool
+    name: str = ""
+    api_version: str = ""
+    dry_run: bool = False
+    message: str = ""
     mutated: bool = False
     violations: tuple[Violation, ...] = ()
 
@@ -502,6 +507,10 @@ def answer(
         kind=request.kind.kind,
         namespace=request.namespace,
         allowed=response["allowed"],
+        name=request.name,
+        api_version="/".join(filter(None, (request.kind.group, request.kind.version))),
+        dry_run=bool(request.dryRun),
+        message=response["status"]["message"] if "status" in response else "",
         mutated=mutated,
         violations=violations,
     )

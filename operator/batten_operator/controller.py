@@ -1,0 +1,99 @@
+"""The one controller of a cluster: it judges what runs, again and again, and writes what it finds.
+
+Statuses, reports, metrics and events; a Lease picks who writes, and nobody writes more than five
+times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+from batten_operator import reports, status
+from batten_operator.budget import WriteBudget
+from batten_operator.cluster import ApiError, Cluster
+from batten_operator.events import Events
+from batten_operator.lease import Lease
+from batten_operator.metrics import Metrics
+from batten_operator.policies import Policies
+from batten_operator.scan import EXEMPT, Scan, governing_in, reader
+from batten_webhooks.governance import Governance
+from batten_webhooks.rules import RULES
+
+logger = logging.getLogger(__name__)
+
+LEASE = "batten-controller"
+# The Lease takes half a write a second, so that all together stay below five.
+WRITES_PER_SECOND = 4.0
+INTERVAL_SECONDS = 60.0
+# A cluster that takes long to read is read more rarely: at most a tenth of the time.
+REST = 10.0
+# Policies that are changed one after another are judged together.
+SETTLE_SECONDS = 2.0
+RULE_NAMES = tuple(rule.name for rule in RULES)
+
+
+class Controller:
+    def __init__(
+        self, cluster: Cluster, policies: Policies, metrics: Metrics, namespace: str, identity: str
+    ) -> None:
+        self._cluster = cluster
+        self._policies = policies
+        self._metrics = metrics
+        self._budget = WriteBudget(WRITES_PER_SECOND)
+        self._events = Events(cluster, self._budget, identity)
+        self._lease = Lease(cluster, namespace, LEASE, identity)
+        self._exempt = EXEMPT | {namespace}
+        self._judged = policies.governance
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Policies were read again."""
+        if self._policies.governance is not self._judged:
+            self._woken.set()
+
+    async def run(self) -> NoReturn:
+        await self._policies.read.wait()
+        await self._lease.run(self._lead)
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._events.run())
+            group.create_task(self._look_again())
+
+    async def _look_again(self) -> NoReturn:
+        while True:
+            self._judged = self._policies.governance
+            started = time.monotonic()
+            try:
+                await self._look(self._judged)
+            except ApiError as error:
+                logger.warning("the cluster was not judged: %s", error)
+            except Exception:
+                logger.exception("a defect: the cluster was not judged")
+            took = time.monotonic() - started
+            await self._wait(max(INTERVAL_SECONDS, REST * took))
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something else governs, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+                await asyncio.sleep(SETTLE_SECONDS)
+        self._woken.clear()
+
+    async def _look(self, governance: Governance) -> None:
+        """Raises ApiError."""
+        async with reader() as opened:
+            governing = await governing_in(opened, governance)
+            scan = Scan(opened, governing, RULE_NAMES, exempt=self._exempt)
+            audit = await scan.run()
+        for problem in audit.problems:
+            logger.warning("not judged: %s", problem)
+        self._metrics.audited(audit)
+        for event in await status.write(self._cluster, self._budget, audit, time.time()):
+            self._events.tell(event)
+        await reports.write(self._cluster, self._budget, audit, scan.owners)
