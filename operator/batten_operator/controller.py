@@ -19,7 +19,8 @@ from batten_operator.events import Events
 from batten_operator.lease import Lease
 from batten_operator.metrics import Metrics
 from batten_operator.policies import Policies
-from batten_operator.scan import EXEMPT, Scan, governing_in, reader
+from batten_operator.scan import ALWAYS_EXEMPT, Scan, governing_in, reader
+from batten_operator.settings import Settings
 from batten_webhooks.governance import Governance
 from batten_webhooks.rules import RULES
 
@@ -38,15 +39,20 @@ RULE_NAMES = tuple(rule.name for rule in RULES)
 
 class Controller:
     def __init__(
-        self, cluster: Cluster, policies: Policies, metrics: Metrics, namespace: str, identity: str
+        self,
+        cluster: Cluster,
+        policies: Policies,
+        metrics: Metrics,
+        settings: Settings,
+        identity: str,
     ) -> None:
         self._cluster = cluster
         self._policies = policies
         self._metrics = metrics
         self._budget = WriteBudget(WRITES_PER_SECOND)
         self._events = Events(cluster, self._budget, identity)
-        self._lease = Lease(cluster, namespace, LEASE, identity)
-        self._exempt = EXEMPT | {namespace}
+        self._lease = Lease(cluster, settings.namespace, LEASE, identity)
+        self._exempt = ALWAYS_EXEMPT | settings.exempt_namespaces | {settings.namespace}
         self._judged = policies.governance
         self._woken = asyncio.Event()
 

@@ -44,11 +44,9 @@ METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 JSON = "application/json"
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 # What the chart's webhooks leave alone: its own list and the values' default one.
-EXEMPT = frozenset(
+ALWAYS_EXEMPT = frozenset(("kube-system", "kube-public", "kube-node-lease"))
+EXEMPT = ALWAYS_EXEMPT.union(
     (
-        "kube-system",
-        "kube-public",
-        "kube-node-lease",
         "batten-system",
         "calico-system",
         "kube-flannel",

@@ -75,7 +75,7 @@ class _Parts:
                 controller.wake()
 
         policies = Policies(settings.policy, paths, cluster, governed)
-        controller = Controller(cluster, policies, metrics, settings.namespace, identity)
+        controller = Controller(cluster, policies, metrics, settings, identity)
         events = Events(cluster, WriteBudget(EVENTS_PER_SECOND), identity)
         waiting = {NO_CERTIFICATE} if settings.webhooks else set()
         if settings.policies:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from batten_operator.scan import ALWAYS_EXEMPT, EXEMPT
 from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 
@@ -41,6 +42,7 @@ class Settings:
     enforce: bool
     component: str
     policies: bool
+    exempt_namespaces: frozenset[str]
     listen: Address
     listen_http: Address | None
     namespace: str
@@ -135,6 +137,13 @@ def parser(environment: Mapping[str, str]) -> _Parser:
         default=environment.get("BATTEN_POLICIES", "true") != "false",
         help="let HardeningPolicies and HardeningExceptions govern; otherwise the preset alone does"
         " [BATTEN_POLICIES: true or false; default: true]",
+    )
+    option(
+        "exempt-namespaces",
+        ",".join(sorted(EXEMPT - ALWAYS_EXEMPT)),
+        "namespaces that the webhooks leave alone besides Kubernetes' own and the operator's, so"
+        " that the controller does",
+        _labels,
     )
     option("listen", ":9443", "HOST:PORT of the webhooks (HTTPS)", _address)
     option(
@@ -247,6 +256,10 @@ def _component(text: str) -> str:
     if text not in COMPONENTS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(COMPONENTS)}")
     return text
+
+
+def _labels(text: str) -> frozenset[str]:
+    return frozenset(_label(name) for name in text.split(",") if name)
 
 
 def _optional_name(text: str) -> str:

@@ -57,9 +57,12 @@ def test_the_api_server_takes_every_object(kubectl: Kubectl, values: dict[str, A
     assert len(applied.stdout.splitlines()) == len(render(**values).objects)
 
 
-def test_its_own_pods_pass_pod_security_restricted(kubectl: Kubectl, defaults: Rendered) -> None:
+@pytest.mark.parametrize("controller", [False, True])
+def test_its_own_pods_pass_pod_security_restricted(
+    kubectl: Kubectl, defaults: Rendered, controller: bool
+) -> None:
     """Kubernetes' own admission judges the Pod that the Deployment would create."""
-    template = defaults.one("Deployment")["spec"]["template"]
+    template = defaults.one("Deployment", controller=controller)["spec"]["template"]
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     with new_namespace(kubectl, f"chart-{uuid.uuid4().hex[:8]}", labels) as restricted:
         spec = {**template["spec"], "serviceAccountName": "default"}
@@ -168,6 +171,8 @@ def keep_bundle(kubectl: Kubectl) -> str:
         ("mutate.batten.dev", "mutating"),
         ("pods.validate.batten.dev", "validating"),
         ("validate.batten.dev", "validating"),
+        ("own.validate.batten.dev", "validating"),
+        ("namespaces.validate.batten.dev", "validating"),
     ):
         patch = {"webhooks": [{"name": webhook, "clientConfig": {"caBundle": bundle}}]}
         name = f"{kind}webhookconfiguration/batten"
@@ -192,7 +197,7 @@ def test_an_upgrade_leaves_the_bundle(kubectl: Kubectl, plane: Any, how: str) ->
         bundle = keep_bundle(kubectl)
         install("--set", "mode=enforce", "--set", "webhook.timeoutSeconds=7")
         after = configurations(kubectl)
-        assert [webhook["timeoutSeconds"] for webhook in after] == [7, 7, 7]
+        assert {webhook["timeoutSeconds"] for webhook in after} == {7}
         assert {webhook["clientConfig"]["caBundle"] for webhook in after} == {bundle}
     finally:
         if how == "kubectl":
@@ -200,12 +205,17 @@ def test_an_upgrade_leaves_the_bundle(kubectl: Kubectl, plane: Any, how: str) ->
         else:
             options = ("--namespace", NAMESPACE, "--kubeconfig", str(plane.kubeconfig))
             run(helm(), "uninstall", "batten", *options).require()
+            # The definitions stay, and with them every policy and exception.
+            stayed = kubectl("get", "crd", *CRDS, "-o", "name").require().stdout.split()
+            assert len(stayed) == 2
+            kubectl("delete", "crd", *CRDS).require()
     assert not configurations(kubectl)
 
 
 # --- the operator's rights ----------------------------------------------------------------------
 
 SECRET = "secrets/batten-webhook-certificate"  # noqa: S105
+CRDS = ("hardeningpolicies.batten.dev", "hardeningexceptions.batten.dev")
 VALIDATING = "validatingwebhookconfigurations"
 MUTATING = "mutatingwebhookconfigurations"
 
@@ -213,7 +223,9 @@ MUTATING = "mutatingwebhookconfigurations"
 RIGHTS = [
     *((verb, SECRET, "-n", NAMESPACE) for verb in ("get", "list", "watch", "update")),
     ("create", "secrets", "-n", NAMESPACE),
-    ("get", f"namespaces/{NAMESPACE}", "-n", NAMESPACE),
+    *((verb, "namespaces") for verb in ("get", "list", "watch")),
+    *((verb, crd, "-A") for crd in CRDS for verb in ("get", "list", "watch")),
+    ("create", "events.events.k8s.io", "-A"),
     *((verb, f"{VALIDATING}/batten") for verb in ("get", "list", "watch", "patch")),
     *((verb, f"{MUTATING}/batten") for verb in ("get", "list", "watch", "patch")),
 ]
@@ -223,7 +235,9 @@ NO_RIGHTS = [
     ("delete", SECRET, "-n", NAMESPACE),
     ("get", SECRET, "-n", "default"),
     ("create", "secrets", "-n", "default"),
-    ("get", "namespaces/default", "-n", "default"),
+    *((verb, "namespaces") for verb in ("create", "update", "patch", "delete")),
+    *((verb, crd, "-A") for crd in CRDS for verb in ("create", "update", "patch", "delete")),
+    ("update", CRDS[0], "--subresource=status", "-A"),
     ("patch", f"{VALIDATING}/other"),
     ("list", VALIDATING),
     ("create", VALIDATING),
@@ -233,16 +247,53 @@ NO_RIGHTS = [
 ]
 
 
-def test_the_operator_may_do_this_and_no_more(applied: Apply, kubectl: Kubectl) -> None:
+CONTROLLER_RIGHTS = [
+    *((verb, crd, "-A") for crd in CRDS for verb in ("get", "list", "watch")),
+    *(("update", crd, "--subresource=status", "-A") for crd in CRDS),
+    ("list", "pods", "-A"),
+    ("list", "deployments.apps", "-A"),
+    ("list", "cronjobs.batch", "-A"),
+    ("create", "events.events.k8s.io", "-A"),
+    ("create", "leases.coordination.k8s.io", "-n", NAMESPACE),
+    ("update", "leases.coordination.k8s.io/batten-controller", "-n", NAMESPACE),
+]
+CONTROLLER_NO_RIGHTS = [
+    ("get", SECRET, "-n", NAMESPACE),
+    ("list", "secrets", "-A"),
+    ("create", "pods", "-A"),
+    ("update", "deployments.apps", "-A"),
+    ("update", CRDS[0], "-A"),
+    ("create", CRDS[1], "-A"),
+    ("update", "leases.coordination.k8s.io", "-n", "default"),
+    ("patch", f"{VALIDATING}/batten"),
+    ("impersonate", "users"),
+]
+
+
+@pytest.mark.parametrize(
+    ("account", "rights", "no_rights"),
+    [
+        ("batten", RIGHTS, NO_RIGHTS),
+        ("batten-controller", CONTROLLER_RIGHTS, CONTROLLER_NO_RIGHTS),
+    ],
+)
+def test_it_may_do_this_and_no_more(
+    applied: Apply,
+    kubectl: Kubectl,
+    account: str,
+    rights: list[tuple[str, ...]],
+    no_rights: list[tuple[str, ...]],
+) -> None:
     applied()
-    user = f"--as=system:serviceaccount:{NAMESPACE}:batten"
+    kubectl("wait", "--for=condition=Established", "crd", *CRDS).require()
+    user = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
 
     def may(*arguments: str) -> bool:
         return kubectl("auth", "can-i", *arguments, user).stdout.strip() == "yes"
 
-    eventually(lambda: may(*RIGHTS[-1]) or None, "the roles take effect")
-    assert [right for right in RIGHTS if not may(*right)] == []
-    assert [right for right in NO_RIGHTS if may(*right)] == []
+    eventually(lambda: may(*rights[-1]) or None, "the roles take effect")
+    assert [right for right in rights if not may(*right)] == []
+    assert [right for right in no_rights if may(*right)] == []
 
 
 def test_a_watch_by_name_is_allowed(applied: Apply, kubectl: Kubectl) -> None:

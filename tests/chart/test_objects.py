@@ -13,6 +13,7 @@ from batten_webhooks.policy import PRESETS
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, read_objects
 
 MUTATE, PODS, TEMPLATES = "mutate.batten.dev", "pods.validate.batten.dev", "validate.batten.dev"
+OURS = ("own.validate.batten.dev", "namespaces.validate.batten.dev")
 WIDGET = {"group": "example.com", "resource": "widgets", "kind": "Widget", "path": "spec.pod"}
 KINDS = {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
 
@@ -30,28 +31,33 @@ def rules(webhook: dict[str, Any]) -> set[tuple[str, str, str]]:
 
 def test_its_own_pods_break_no_rule_of_the_hardened_preset(defaults: Rendered) -> None:
     workloads = [each for value in defaults.objects for _, each in read_objects(value)]
-    assert [workload.kind for workload in workloads] == ["Deployment"]
-    verdict = evaluate(workloads[0], PRESETS["hardened"])
-    assert not verdict.violations
-    assert not verdict.changes
+    assert [workload.kind for workload in workloads] == ["Deployment", "Deployment"]
+    for workload in workloads:
+        verdict = evaluate(workload, PRESETS["hardened"])
+        assert not verdict.violations
+        assert not verdict.changes
 
 
 def test_the_webhooks_are_careful(defaults: Rendered) -> None:
     for name, webhook in defaults.webhooks().items():
-        assert webhook["failurePolicy"] == ("Fail" if name == PODS else "Ignore")
+        assert webhook["failurePolicy"] == ("Fail" if name in {PODS, *OURS} else "Ignore")
         assert webhook["sideEffects"] == "None"
         assert webhook["matchPolicy"] == "Equivalent"
         assert webhook["timeoutSeconds"] == 5
         assert webhook["admissionReviewVersions"] == ["v1"]
         assert "caBundle" not in webhook["clientConfig"]
         assert "DELETE" not in {operation for _, _, operation in rules(webhook)}
-        assert {rule["scope"] for rule in webhook["rules"]} == {"Namespaced"}
+        scope = "Cluster" if name in OURS else "Namespaced"
+        assert {rule["scope"] for rule in webhook["rules"]} == {scope}
     assert defaults.webhooks()[MUTATE]["reinvocationPolicy"] == "IfNeeded"
 
 
 def test_kubernetes_own_namespaces_and_ours_are_exempt_by_name() -> None:
     rendered = Rendered(template({}, namespace="elsewhere").require().stdout)
-    for webhook in rendered.webhooks().values():
+    for name, webhook in rendered.webhooks().items():
+        if name == OURS[0]:  # of no namespace
+            assert "namespaceSelector" not in webhook
+            continue
         (expression,) = webhook["namespaceSelector"]["matchExpressions"]
         assert expression["key"] == "kubernetes.io/metadata.name"
         assert expression["operator"] == "NotIn"
@@ -94,7 +100,8 @@ def test_a_url_takes_the_place_of_the_service(defaults: Rendered) -> None:
     rendered = render(webhook={"url": "https://192.0.2.1:9443/"})
     configs = [webhook["clientConfig"] for webhook in rendered.webhooks().values()]
     base = "https://192.0.2.1:9443"
-    assert configs == [{"url": f"{base}/{end}"} for end in ("mutate", "validate", "validate")]
+    ends = ("mutate", "validate", "resources", "namespaces", "validate")
+    assert configs == [{"url": f"{base}/{end}"} for end in ends]
     gone = {value["kind"] for value in defaults.objects} - {
         value["kind"] for value in rendered.objects
     }
@@ -125,7 +132,7 @@ def test_names_agree(release: str, override: str, name: str) -> None:
     assert settings.mutating_configuration == settings.validating_configuration == name
     assert settings.service == rendered.one("Service")["metadata"]["name"]
     assert settings.namespace == NAMESPACE
-    (configurations,) = rendered.one("ClusterRole")["rules"]
+    configurations = rendered.one("ClusterRole")["rules"][0]
     assert configurations["resourceNames"] == [name]
     secret = rendered.one("Role")["rules"][0]
     assert secret["resourceNames"] == [settings.certificate_secret]
@@ -149,7 +156,9 @@ def test_the_operator_takes_every_setting() -> None:
     assert settings.log_level == "debug"
     assert (settings.certificate_lifetime, settings.certificate_propagation) == (86400, 5)
     assert settings.drain == 20
-    for name in environment:
+    controlling = render(**values).environment(controller=True)
+    assert parse([], controlling).component == "controller"
+    for name in environment | controlling:
         flag = name.removeprefix("BATTEN_").lower()
         assert flag == "mode" or hasattr(settings, flag), f"{name} is nothing to the operator"
 

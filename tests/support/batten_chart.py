@@ -28,8 +28,13 @@ class Rendered:
     def objects(self) -> list[dict[str, Any]]:
         return [value for value in yaml.safe_load_all(self.text) if value]
 
-    def one(self, kind: str) -> dict[str, Any]:
-        (found,) = self.all(kind)
+    def one(self, kind: str, *, controller: bool = False) -> dict[str, Any]:
+        """The webhooks' one, or the controller's."""
+        (found,) = (
+            value
+            for value in self.all(kind)
+            if value["metadata"]["name"].endswith("-controller") == controller
+        )
         return found
 
     def all(self, kind: str) -> list[dict[str, Any]]:
@@ -43,9 +48,10 @@ class Rendered:
             for webhook in self.one(kind)["webhooks"]
         }
 
-    def environment(self) -> dict[str, str]:
-        """The variables of the operator's container."""
-        (container,) = self.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    def environment(self, *, controller: bool = False) -> dict[str, str]:
+        """The variables of the container that serves webhooks, or of the controller's."""
+        deployment = self.one("Deployment", controller=controller)
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
         return {variable["name"]: variable["value"] for variable in container["env"]}
 
 
@@ -80,7 +86,7 @@ def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_helms_labels(values: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Objects by kind and name, without the labels that tell of Helm."""
+    """Objects by kind and name, without the labels and annotations that tell of Helm."""
     by_name = {}
     for value in values:
         metadata = value["metadata"]
@@ -89,7 +95,11 @@ def without_helms_labels(values: list[dict[str, Any]]) -> dict[tuple[str, str], 
             for name, text in metadata["labels"].items()
             if name not in ("helm.sh/chart", "app.kubernetes.io/managed-by")
         }
-        changed = {**value, "metadata": {**metadata, "labels": labels}}
+        annotations = metadata.get("annotations") or {}
+        others = {
+            name: text for name, text in annotations.items() if not name.startswith("helm.sh/")
+        }
+        changed = {**value, "metadata": {**metadata, "labels": labels, "annotations": others}}
         by_name[value["kind"], metadata["name"]] = changed
     return by_name
 

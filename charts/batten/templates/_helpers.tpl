@@ -17,6 +17,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: webhook
 {{- end -}}
 
+{{/* Whom the controller acts as: an operator outside the cluster is webhook and controller in one. */}}
+{{- define "batten.controller" -}}
+{{- include "batten.fullname" . }}{{ if not .Values.webhook.url }}-controller{{ end }}
+{{- end -}}
+
 {{- define "batten.labels" -}}
 {{ include "batten.instanceLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
