@@ -191,7 +191,10 @@ def test_without_an_api_server_it_waits_and_says_so(tmp_path: Path) -> None:
     with operator(tmp_path, KUBECONFIG=str(kubeconfig)) as process:
         waiting = process.wait_for("trying again in")
         assert waiting["level"] == "warning"
-        assert asyncio.run(get(process, "/readyz")) == (503, "not ready: no certificate yet, policies not read yet\n")
+        assert asyncio.run(get(process, "/readyz")) == (
+            503,
+            "not ready: no certificate yet, policies not read yet\n",
+        )
         assert asyncio.run(get(process, "/healthz")) == (200, "ok\n")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", process.port))
