@@ -27,8 +27,9 @@ from batten_webhooks.rules import RULES
 logger = logging.getLogger(__name__)
 
 LEASE = "batten-controller"
-# The Lease takes half a write a second, so that all together stay below five.
-WRITES_PER_SECOND = 4.0
+# The Lease takes half a write a second and the events of refusals one, so that even webhooks and
+# controller in one process stay below five.
+WRITES_PER_SECOND = 3.0
 INTERVAL_SECONDS = 60.0
 # A cluster that takes long to read is read more rarely: at most a tenth of the time.
 REST = 10.0

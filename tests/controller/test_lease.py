@@ -63,7 +63,7 @@ def test_one_leads_and_another_follows_a_death_and_a_farewell(plane: ControlPlan
     first = leader(plane, "one")
     join(plane, "two")
     renewed = eventually(
-        lambda: (now := spec(plane))["renewTime"] != first["renewTime"] and now or None,
+        lambda: ((now := spec(plane))["renewTime"] != first["renewTime"] and now) or None,
         "the holder renews",
     )
     assert renewed["holderIdentity"] == "one"
