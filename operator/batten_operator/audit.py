@@ -9,13 +9,21 @@ from contextlib import redirect_stdout
 from importlib import import_module
 
 from batten_operator.cluster import ApiError
-from batten_operator.scan import EXEMPT, Scan, cluster_governance, governing_in, reader
+from batten_operator.scan import (
+    EXEMPT,
+    Scan,
+    cluster_governance,
+    governing_in,
+    namespace_labels,
+    reader,
+)
 from batten_webhooks.audit import Audit
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.judge import read_governance
 from batten_webhooks.governance import Governance
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.rules import RULES
+from batten_webhooks.selectors import Labels
 
 BAR = 30
 
@@ -55,6 +63,20 @@ async def _read(options: Namespace, governance: Governance | None) -> Audit:
             exempt=frozenset() if options.all_namespaces else EXEMPT,
             progress=_show,
         ).run()
+
+
+def governing(options: Namespace) -> tuple[Governance, dict[str, Labels]]:
+    """What governs in the cluster, and the labels of its Namespaces. Raises CannotRun."""
+    try:
+        return asyncio.run(_governing(options.context))
+    except ApiError as error:
+        raise CannotRun(f"the cluster cannot be read: {error}") from None
+
+
+async def _governing(context: str) -> tuple[Governance, dict[str, Labels]]:
+    async with reader(context) as opened:
+        governance = await cluster_governance(opened, PRESETS["hardened"])
+        return governance, await namespace_labels(opened)
 
 
 def _show(done: int, total: int) -> None:

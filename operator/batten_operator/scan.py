@@ -25,6 +25,7 @@ from batten_webhooks.audit import Audit, Judged, Owner, Tally
 from batten_webhooks.engine import evaluate
 from batten_webhooks.governance import Governance, Governed
 from batten_webhooks.policy import Policy
+from batten_webhooks.selectors import Labels
 from batten_webhooks.workload import (
     TEMPLATE_PATHS,
     Kind,
@@ -343,14 +344,19 @@ async def cluster_governance(opened: Reader, default: Policy) -> Governance:
     return Governance(default, policies, exceptions)
 
 
+async def namespace_labels(opened: Reader) -> dict[str, Labels]:
+    """Of every Namespace, by its name. Raises ApiError."""
+    labels: dict[str, Labels] = {}
+    async for page in opened.pages("/api/v1/namespaces", METADATA):
+        for item in page.items or ():
+            metadata = msgspec.json.decode(item, type=PartialObject).metadata
+            labels[metadata.name or ""] = metadata.labels or {}
+    return labels
+
+
 async def governing_in(opened: Reader, governance: Governance) -> Governing:
     """By the labels that the cluster's Namespaces have now. Raises ApiError."""
-    labels: dict[str, dict[str, str | None]] = {}
-    if governance.needs_labels:
-        async for page in opened.pages("/api/v1/namespaces", METADATA):
-            for item in page.items or ():
-                metadata = msgspec.json.decode(item, type=PartialObject).metadata
-                labels[metadata.name or ""] = metadata.labels or {}
+    labels = await namespace_labels(opened) if governance.needs_labels else {}
     now = time.time()
 
     def governing(namespace: str, template: PodTemplate) -> Governed:

@@ -202,6 +202,17 @@ class Governance:
                     return Governed(policy.policy, policy.why, exemptions)
         return Governed(self.default, DEFAULT_WHY, exemptions)
 
+    def matching(
+        self, namespace: str, namespace_labels: Labels, pod_labels: Labels
+    ) -> list[GoverningPolicy]:
+        """All policies that match, the governing one first."""
+        named = {**namespace_labels, NAME_LABEL: namespace}
+        return [
+            policy
+            for policy in self.policies
+            if policy.namespaces.matches(named) and policy.pods.matches(pod_labels)
+        ]
+
     def exemption(self, name: str) -> Exemption | None:
         return self._by_name.get(name)
 

@@ -152,6 +152,29 @@ def parser() -> argparse.ArgumentParser:
 
     explain = _command(commands, "explain", "explain a rule, or list them all")
     explain.add_argument("rule", nargs="?", metavar="RULE", help="such as run-as-non-root")
+    explain.add_argument(
+        "--for",
+        dest="file",
+        default="",
+        metavar="FILE",
+        help="say which policy governs the workloads of a file, why, and which exceptions hold",
+    )
+    explain.add_argument(
+        "--policy",
+        action="append",
+        metavar="POLICY",
+        help="with --for: a preset, or a file of policies, exceptions and Namespaces, instead of"
+        " the cluster's; repeatable",
+    )
+    explain.add_argument(
+        "--namespace",
+        default="default",
+        metavar="NAME",
+        help="with --for: of workloads that name none (default: default)",
+    )
+    explain.add_argument(
+        "--context", default="", metavar="NAME", help="with --for: one of the kubeconfig file"
+    )
     _color(explain)
 
     _command(commands, "rules", "list the rules")

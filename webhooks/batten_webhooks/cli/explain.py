@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from itertools import groupby
 
-from batten_webhooks.cli import CannotRun, rules
+from batten_webhooks.cli import CannotRun, command_module, rules
 from batten_webhooks.cli.terminal import Styled, styler
 from batten_webhooks.rules import BY_NAME
 from batten_webhooks.rules.rule import Rule
@@ -21,6 +21,10 @@ INDENT = "    "
 
 
 def run(options: Namespace) -> int:
+    if options.file:
+        if options.rule is not None:
+            raise CannotRun("explain: either a rule or --for FILE")
+        return int(command_module("batten_webhooks.cli.governing").run(options))
     if options.rule is None:
         return rules.run(options)
     rule = BY_NAME.get(options.rule)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,7 @@ from batten_webhooks.manifests.text import Text
 from batten_webhooks.messages import place, subject, title
 from batten_webhooks.policy import PRESETS, Policy
 from batten_webhooks.rules.rule import WARN
+from batten_webhooks.selectors import Labels
 from batten_webhooks.verdict import Finding, Verdict, Violation
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 
@@ -160,8 +161,17 @@ def _bytes(name: str) -> bytes:
 
 
 def read_governance(names: Sequence[str]) -> Governance:
-    """What the policies, exceptions and Namespaces of these files demand; a preset governs what
-    none of them matches, `hardened` where none is named. Raises CannotRun."""
+    """What the policies and exceptions of these files demand; a preset governs what none of them
+    matches, `hardened` where none is named. Raises CannotRun."""
+    governance, _ = read_governing_files(names)
+    files = [name for name in names if name not in PRESETS]
+    if files and not (governance.policies or governance.exemptions):
+        raise CannotRun(f"--policy {files[0]}: holds no HardeningPolicy")
+    return governance
+
+
+def read_governing_files(names: Sequence[str]) -> tuple[Governance, Mapping[str, Labels]]:
+    """As `read_governance`, with the labels of the Namespaces in the files."""
     from batten_webhooks.policy_file import (  # noqa: PLC0415 - pydantic takes its time
         PolicyError,
         load_all,
@@ -184,9 +194,7 @@ def read_governance(names: Sequence[str]) -> Governance:
         found = load_all(files)
     except PolicyError as error:
         raise CannotRun(str(error)) from None
-    if files and not (found.policies or found.exemptions):
-        raise CannotRun(f"--policy {files[0][0]}: holds no HardeningPolicy")
-    return found.governance(PRESETS[presets[0] if presets else "hardened"])
+    return found.governance(PRESETS[presets[0] if presets else "hardened"]), found.namespaces
 
 
 def read_kinds(text: str) -> dict[Kind, tuple[str, ...]]:

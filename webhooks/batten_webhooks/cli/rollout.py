@@ -14,6 +14,9 @@ from batten_webhooks.cli.formats import audit_json
 from batten_webhooks.messages import printable
 from batten_webhooks.policy import PRESETS
 
+# What the policies that are printed demand.
+PRESET = "hardened"
+
 
 def run(options: Namespace) -> int:
     audit, applied = _from_file(options) if options.audit else _from_cluster(options)
@@ -34,12 +37,12 @@ def _from_file(options: Namespace) -> tuple[Audit, list[Any]]:
     except audit_json.NotAnAudit as error:
         raise CannotRun(f"--from {options.audit}: {error}") from None
     # The policies that are printed demand what this preset does: another audit tells nothing of it.
-    title = PRESETS[options.policy].title
+    title = PRESETS[PRESET].title
     for result in audit.workloads:
         if result.policy != title:
             raise CannotRun(
                 f"--from {options.audit}: was judged by {printable(result.policy)}, "
-                f"not by {title}: make it with batten audit --policy {options.policy} --format json"
+                f"not by {title}: make it with batten audit --policy {PRESET} --format json"
             )
     return audit, []
 
