@@ -39,10 +39,8 @@ def run(options: Namespace) -> int:
         where = f"{source.shown}:{line}"
         workload = subject.workload
         workload.namespace = workload.namespace or options.namespace
-        print(
         place = printable(workload.namespace)
         print(f"{styled('bold', _name(workload))} in namespace {place} ({where})")
-        )
         print("\n".join(f"  {line}" for line in _lines(workload, where, governance, namespaces)))
     return 0
 
