@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import ssl
+import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from batten_cluster import free_ports
 from batten_e2e import Kubectl, Namespace, Output, eventually, new_namespace
+from batten_install import Installation
 
 pytestmark = pytest.mark.cluster
 
 IMAGE = "registry.example/team/app:1.4.2"
 LABEL = "governed-by"
+PODS = "pods.validate.batten.dev"
 Apply = Callable[..., Output]
 
 
@@ -52,8 +59,8 @@ def pod(name: str = "web", **fields: Any) -> dict[str, Any]:
     }
 
 
-ROOT = {"securityContext": {"runAsUser": 0}}
-PRIVILEGED = {"securityContext": {"privileged": True}}
+ROOT: dict[str, Any] = {"securityContext": {"runAsUser": 0}}
+PRIVILEGED: dict[str, Any] = {"securityContext": {"privileged": True}}
 
 
 @pytest.fixture
@@ -126,7 +133,8 @@ def test_the_audit_log_tells_which_policy_and_why(
 
     def annotation() -> str | None:
         event = audit_log(team.name, "pods", "create")
-        return (event or {}).get("annotations", {}).get("pods.validate.batten.dev/policy")
+        told: str | None = (event or {}).get("annotations", {}).get(f"{PODS}/policy")
+        return told
 
     told = eventually(annotation, "the audit event")
     assert told in (
@@ -307,3 +315,70 @@ def test_labels_and_annotations_of_a_pod_exempt_nothing(team: Namespace) -> None
         "annotations": {"batten.dev/exempt": "true"},
     }
     assert "no-privileged" in (refused(team, value) or "")
+
+
+# --- every replica --------------------------------------------------------------------------------
+
+
+def ask(port: int, host: str, namespace: str, value: dict[str, Any]) -> dict[str, Any]:
+    """One replica's own answer to a review of a Pod."""
+    request = {
+        "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "operation": "CREATE",
+        "name": "web",
+        "namespace": namespace,
+        "userInfo": {"username": "jane"},
+        "object": value,
+    }
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    asked = urllib.request.Request(
+        f"https://{host}:{port}/validate",
+        json.dumps(review).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=5, context=context) as answer:  # noqa: S310
+        found: dict[str, Any] = json.load(answer)["response"]
+        return found
+
+
+@pytest.fixture
+def replicas(operator: Installation) -> Iterator[list[int]]:
+    """The ports of three replicas."""
+    ports = [operator.port, *free_ports(2)]
+    for port in ports[1:]:
+        operator.launch(f"replica-{port}", port)
+
+    def ready(port: int) -> bool | None:
+        try:
+            return ask(port, operator.host, "default", pod())["allowed"] in {True, False}
+        except OSError:
+            return None
+
+    for port in ports:
+        eventually(partial(ready, port), f"the replica at {port} serves")
+    yield ports
+    for port in ports[1:]:
+        operator.plane.end(f"replica-{port}")
+
+
+def test_a_change_takes_effect_on_every_replica(
+    replicas: list[int], operator: Installation, team: Namespace, apply: Apply
+) -> None:
+    def governs(port: int, title: str) -> float | None:
+        told = ask(port, operator.host, team.name, pod())["auditAnnotations"]["policy"]
+        return time.monotonic() if told.startswith(title) else None
+
+    def slowest(title: str) -> float:
+        changed = time.monotonic()
+        times = [eventually(partial(governs, port, title), title, 5) for port in replicas]
+        return max(times) - changed
+
+    apply(policy(team.name, match=labelled(team.name))).require()
+    made = slowest(f'HardeningPolicy "{team.name}"')
+    team.run("delete", "hardeningpolicy", team.name).require()
+    gone = slowest('preset "hardened"')
+    print(f"the slowest of three replicas: {made:.2f} s when made, {gone:.2f} s when deleted")
