@@ -1,4 +1,4 @@
-"""Write the generated pages: the rules, the command line, the table of rules in the README.
+"""Write the generated pages: the rules, the kinds, the command line, the table of rules in the README.
 
 `--check` writes nothing and exits 1 where a page is not as it would be written.
 """
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
@@ -18,6 +19,7 @@ from batten_operator.metrics import Metrics
 from batten_operator.settings import parser as operator_parser
 from batten_webhooks.cli.__main__ import parser
 from batten_webhooks.cli.explain import camel
+from batten_webhooks.resources import crds
 from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import Rule
 
@@ -40,6 +42,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "reference" / "cli.md", _cli_page()
     yield ROOT / "docs" / "reference" / "operator.md", _operator_page()
     yield ROOT / "docs" / "reference" / "metrics.md", _metrics_page()
+    yield ROOT / "docs" / "reference" / "resources.md", _resources_page()
     readme = (ROOT / "README.md").read_text()
     before, _, rest = readme.partition(START)
     after = rest.partition(END)[2]
@@ -60,6 +63,50 @@ def _rule_page(rule: Rule) -> str:
     if options:
         page += "\n".join(["\n## Options", "| option | default |", "|---|---|", *options]) + "\n"
     return page
+
+
+def _resources_page() -> str:
+    """Of each kind every field, as the definitions have it."""
+    text = ["# HardeningPolicy and HardeningException\n"]
+    for crd in crds().values():
+        (version,) = crd["spec"]["versions"]
+        schema = version["schema"]["openAPIV3Schema"]
+        head = f"{crd['spec']['group']}/{version['name']}"
+        text.append(f"## {crd['spec']['names']['kind']}\n\n`{head}`, of the cluster.")
+        text.append(f"{schema['description']}\n\n| field | type | meaning |\n|---|---|---|")
+        for part in ("spec", "status"):
+            text += _field_rows(schema["properties"][part], part)
+        text.append("")
+    text.append(
+        "A rule's fields are `mutation` (of rules that change Pods), `validationActions` and"
+        " `exemptUsers`, and its own options:\n\n| rule | options |\n|---|---|"
+    )
+    for rule in RULES:
+        options = ", ".join(f"`{camel(field.name)}`" for field in fields(rule.parameters))
+        text.append(f"| [`{rule.name}`](../rules/{rule.name}.md) | {options or 'none'} |")
+    return "\n".join([*text, ""])
+
+
+def _field_rows(schema: dict[str, Any], path: str) -> Iterator[str]:
+    required = schema.get("required", ())
+    for name, field in schema.get("properties", {}).items():
+        here, inner = f"{path}.{name}", field
+        kind = field["type"]
+        if kind == "array":
+            inner, here = field["items"], f"{here}[]"
+            kind = f"list of {inner['type']}"
+        enum = inner.get("enum") if len(inner.get("enum", ())) < 10 else None
+        values = f" {', '.join(f'`{value}`' for value in enum)}." if enum else ""
+        must = " Required." if name in required else ""
+        told = _cell(field.get("description", "")) + values + must
+        yield f"| `{here}` | {kind} | {told} |"
+        if here == "spec.rules":
+            yield f"| `{here}.RULE` | object | What differs for that rule, see below. |"
+            for option in ("mutation", "validationActions", "exemptUsers"):
+                own = inner["properties"]["run-as-non-root"]["properties"][option]
+                yield f"| `{here}.RULE.{option}` | {own['type']} | {_cell(own['description'])} |"
+        else:
+            yield from _field_rows(inner, here)
 
 
 def _table(folder: str) -> str:
