@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
-from bench import client, engine, reviews, servers
+from bench import client, engine, governance, reviews, servers
 from bench.client import Target
 
 CONNECTIONS = 25  # as many as kube-apiserver keeps to one host
@@ -64,6 +64,7 @@ def main() -> int:
     if len(cores) == 1:
         print("one CPU only: client and server share it, so the rates are too low")
     _print_engine(effort)
+    _print_governance(effort)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(effort, cores))
     return 0
@@ -75,6 +76,16 @@ def _print_engine(effort: Effort) -> None:
     for cost in engine.costs(effort.engine_rounds):
         parts = (cost.total, cost.decode, cost.evaluate, cost.answer)
         print(f"  {cost.name:37}{cost.size:8}" + "".join(f"{part:8.1f}" for part in parts))
+
+
+def _print_governance(effort: Effort) -> None:
+    print(
+        f"\namong {governance.MANY:,} policies and {governance.MANY:,} exceptions (aim: below 1.20)"
+    )
+    print(f"  {'':37}{'alone':>8}{'among':>8}{'ratio':>8}")
+    for each in governance.added(effort.engine_rounds):
+        ratio = each.among / each.alone
+        print(f"  among, {each.name:30}{each.alone:8.1f}{each.among:8.1f}{ratio:8.2f}")
 
 
 async def _serve(effort: Effort, cores: list[int]) -> None:

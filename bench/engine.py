@@ -59,12 +59,12 @@ def _cost(name: str, webhook: Webhook, body: bytes, rounds: int) -> Cost:
         read,
         lambda: evaluate(pod, reviews.POLICY, judge=webhook == "validate"),
     )
-    timed = [[_microseconds(part) for part in parts] for _ in range(rounds)]
+    timed = [[microseconds(part) for part in parts] for _ in range(rounds)]
     total, decode, judge = (median(column) for column in zip(*timed, strict=True))
     return Cost(name, len(body), total, decode, judge)
 
 
-def _microseconds(work: Callable[[], object]) -> float:
+def microseconds(work: Callable[[], object]) -> float:
     """Processor time of one call: what other programs do meanwhile does not count."""
     started = time.thread_time_ns()
     for _ in range(BATCH):

@@ -13,6 +13,7 @@ from batten_webhooks.review import respond, under
 
 UID = "0f9b2f5e-3c52-4d0c-a2ce-0f6b6f4d1c9a"
 POLICY = PRESETS["hardened"]
+NAMESPACE = "shop"
 TOKEN_MOUNT = {
     "name": "kube-api-access-7xk2p",
     "readOnly": True,
@@ -49,7 +50,7 @@ def _review(pod: dict[str, Any]) -> bytes:
             "resource": resource,
             "requestKind": kind,
             "requestResource": resource,
-            "namespace": "shop",
+            "namespace": NAMESPACE,
             "operation": "CREATE",
             "userInfo": {
                 "username": "system:serviceaccount:kube-system:replicaset-controller",
@@ -114,7 +115,7 @@ def _pod() -> dict[str, Any]:
         "apiVersion": "v1",
         "metadata": {
             "generateName": "checkout-5c9f7d8b6f-",
-            "namespace": "shop",
+            "namespace": NAMESPACE,
             "uid": "",
             "creationTimestamp": None,
             "labels": labels,

@@ -1,4 +1,4 @@
-"""Write the generated pages: the rules, the kinds, the command line, the table of rules in the README.
+"""Write the generated pages: rules, kinds, command line, operator, metrics; the README's table.
 
 `--check` writes nothing and exits 1 where a page is not as it would be written.
 """

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 TITLES = (
     "mutate, a Pod that needs ",
     "validate, the Pod as changed",
+    "among, mutate",
+    "among, validate, refused",
     "canned patch",
     "batten mutate",
     "batten validate",

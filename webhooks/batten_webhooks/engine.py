@@ -62,7 +62,7 @@ class _Evaluation:
         self.unknowns: list[Unknown] = []
         self._workload = workload
         self._facts = facts
-        self._exemptions = exemptions
+        self._holding = exemptions.holding(workload)
         self._judge = judge
         self._mutable = not workload.windows_by_selector
         self._context = Context(facts=facts, version=policy.version)
@@ -75,9 +75,9 @@ class _Evaluation:
         context = self._context
         lifted: set[str] = set()
         exempt_user = self._facts.requester in setting.exempt_users
-        exempt = exempt_user or rule.name in self._exemptions
+        exempt = exempt_user or rule.name in self._holding
         if exempt and not exempt_user:
-            apart = self._exemptions.containers(rule.name, self._workload)
+            apart = self._holding.containers(rule.name)
             context = Context(context.facts, context.version, apart)
         for count, found in enumerate(rule.check(self._workload, setting.parameters, context)):
             if count == MOST_FINDINGS:
@@ -119,7 +119,7 @@ class _Evaluation:
     def _exception(self, setting: Setting, found: Finding | Unknown, *, exempt_user: bool) -> str:
         if exempt_user:
             return f"{EXEMPT_USER} {self._facts.requester}"
-        lifting = self._exemptions.lifting(setting.rule.name, self._workload, found.container)
+        lifting = self._holding.lifting(setting.rule.name, found.container)
         return lifting.name if lifting is not None else ""
 
 

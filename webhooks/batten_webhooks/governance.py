@@ -61,6 +61,11 @@ class Exemption:
     containers: frozenset[str] = frozenset()
     images: tuple[ImagePattern, ...] = ()
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it holds for all of its namespaces."""
+        return not (self.pods.requirements or self.containers or self.images)
+
     def covers(self, container: str, images: Iterable[str]) -> bool:
         """`images` are those of all containers of that name."""
         if self.containers and container not in self.containers:
@@ -105,46 +110,57 @@ def _exemption_keys(exemption: Exemption) -> tuple[Hashable, ...]:
     return _label_keys(exemption.pods) or tuple(exemption.containers)
 
 
-class Exemptions:
-    """Those that may hold for one Pod at one time."""
+class Holding:
+    """The exceptions that hold for one workload, by rule."""
 
-    __slots__ = ("_by_rule", "_now", "_pod_labels")
+    __slots__ = ("_by_rule", "_workload")
 
-    def __init__(
-        self, by_rule: dict[str, _Index[Exemption]], pod_labels: Labels, now: float
-    ) -> None:
+    def __init__(self, by_rule: dict[str, list[Exemption]], workload: Workload) -> None:
         self._by_rule = by_rule
-        self._pod_labels = pod_labels
-        self._now = now
+        self._workload = workload
 
     def __contains__(self, rule: object) -> bool:
         return rule in self._by_rule
 
-    def lifting(self, rule: str, workload: Workload, container: str) -> Exemption | None:
+    def lifting(self, rule: str, container: str) -> Exemption | None:
         """The one that lifts a finding of the rule, "" being the Pod itself: the last to end."""
-        index = self._by_rule.get(rule)
-        if index is None:
-            return None
-        keys: list[Hashable] = [*self._pod_labels.items(), container]
-        images = [site.container.image or "" for site in workload.sites if site.name == container]
-        holding = [
+        sites = self._workload.sites
+        images = [site.container.image or "" for site in sites if site.name == container]
+        covering = [
             exemption
-            for exemption in index.of(keys)
-            if exemption.expires > self._now
-            and exemption.pods.matches(self._pod_labels)
-            and exemption.covers(container, images)
+            for exemption in self._by_rule.get(rule, ())
+            if exemption.covers(container, images)
         ]
-        return max(holding, key=lambda exemption: exemption.expires, default=None)
+        return max(covering, key=lambda exemption: exemption.expires, default=None)
 
-    def containers(self, rule: str, workload: Workload) -> frozenset[str]:
+    def containers(self, rule: str) -> frozenset[str]:
         """The names of the containers for which the rule is lifted."""
-        if rule not in self._by_rule:
-            return frozenset()
-        names = {site.name for site in workload.sites}
-        return frozenset(name for name in names if self.lifting(rule, workload, name) is not None)
+        names = {site.name for site in self._workload.sites}
+        return frozenset(name for name in names if self.lifting(rule, name) is not None)
 
 
-NO_EXEMPTIONS = Exemptions({}, {}, 0.0)
+class Exemptions:
+    """Those of one namespace, at one time, for Pods with these labels."""
+
+    __slots__ = ("_index", "_now", "_pod_labels")
+
+    def __init__(self, index: _Index[Exemption], pod_labels: Labels, now: float) -> None:
+        self._index = index
+        self._pod_labels = pod_labels
+        self._now = now
+
+    def holding(self, workload: Workload) -> Holding:
+        keys: list[Hashable] = [*self._pod_labels.items()]
+        keys += [site.name for site in workload.sites]
+        by_rule: dict[str, list[Exemption]] = {}
+        for exemption in self._index.of(keys):
+            if exemption.expires > self._now and exemption.pods.matches(self._pod_labels):
+                for rule in exemption.rules:
+                    by_rule.setdefault(rule, []).append(exemption)
+        return Holding(by_rule, workload)
+
+
+NO_EXEMPTIONS = Exemptions(_Index((), _exemption_keys), {}, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +197,7 @@ class Governance:
         self.exemptions = tuple(sorted(exemptions, key=lambda e: e.name))
         keys = frozenset[str]().union(*(policy.namespaces.keys for policy in self.policies))
         self.namespace_keys = keys - {NAME_LABEL}
-        self._exempt = _by_namespace_and_rule(self.exemptions)
+        self._exempt = _by_namespace(self.exemptions)
         self._by_name = {exemption.name: exemption for exemption in self.exemptions}
         self._namespaces: dict[str, _Namespace] = {}
 
@@ -194,8 +210,8 @@ class Governance:
         self, namespace: str, namespace_labels: Labels, pod_labels: Labels, now: float
     ) -> Governed:
         """`now` is in Unix seconds; the labels of the namespace matter where `needs_labels`."""
-        by_rule = self._exempt.get(namespace)
-        exemptions = Exemptions(by_rule, pod_labels, now) if by_rule else NO_EXEMPTIONS
+        index = self._exempt.get(namespace)
+        exemptions = Exemptions(index, pod_labels, now) if index else NO_EXEMPTIONS
         if self.policies:
             for policy in self._in(namespace, namespace_labels).of(pod_labels.items()):
                 if policy.pods.matches(pod_labels):
@@ -263,16 +279,24 @@ def _until_certain(policies: Iterable[GoverningPolicy]) -> Iterable[GoverningPol
             return
 
 
-def _by_namespace_and_rule(
-    exemptions: Iterable[Exemption],
-) -> dict[str, dict[str, _Index[Exemption]]]:
-    lists: dict[str, dict[str, list[Exemption]]] = {}
+def _by_namespace(exemptions: Iterable[Exemption]) -> dict[str, _Index[Exemption]]:
+    lists: dict[str, list[Exemption]] = {}
     for exemption in exemptions:
         for namespace in exemption.namespaces:
-            rules = lists.setdefault(namespace, {})
+            lists.setdefault(namespace, []).append(exemption)
+    return {name: _Index(_needed(found), _exemption_keys) for name, found in lists.items()}
+
+
+def _needed(exemptions: list[Exemption]) -> list[Exemption]:
+    """Of those that lift a rule in the whole namespace only the last to end counts."""
+    last: dict[str, float] = {}
+    for exemption in exemptions:
+        if exemption.everywhere:
             for rule in exemption.rules:
-                rules.setdefault(rule, []).append(exemption)
-    return {
-        namespace: {rule: _Index(found, _exemption_keys) for rule, found in rules.items()}
-        for namespace, rules in lists.items()
-    }
+                last[rule] = max(exemption.expires, last.get(rule, 0.0))
+    return [
+        exemption
+        for exemption in exemptions
+        if not exemption.everywhere
+        or any(exemption.expires == last[rule] for rule in exemption.rules)
+    ]
