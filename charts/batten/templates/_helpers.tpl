@@ -60,7 +60,8 @@ clientConfig:
     port: 443
   {{- end }}
 admissionReviewVersions: [v1]
-sideEffects: None
+{{- /* A refusal is told of in an Event, that of a dry run is not. */}}
+sideEffects: {{ eq .path "/validate" | ternary "NoneOnDryRun" "None" }}
 matchPolicy: Equivalent
 failurePolicy: {{ .failurePolicy }}
 timeoutSeconds: {{ .root.Values.webhook.timeoutSeconds }}
