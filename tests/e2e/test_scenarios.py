@@ -242,7 +242,9 @@ def test_audit_annotations_name_every_change(namespace: Namespace, audit_log: An
     changes = event["annotations"]["mutate.batten.dev/changes"]
     for rule in ("run-as-non-root", "read-only-root-filesystem", "drop-capabilities"):
         assert rule in changes
-    assert event["annotations"]["mutate.batten.dev/policy"] == 'preset "hardened" (no policy matches)'
+    assert (
+        event["annotations"]["mutate.batten.dev/policy"] == 'preset "hardened" (no policy matches)'
+    )
 
 
 def test_the_operator_killed_and_started_again(namespace: Namespace, operator: Any) -> None:
