@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from batten_e2e import Namespace, Output, new_namespace
+from batten_e2e import Kubectl, Namespace, Output, eventually, new_namespace
 from batten_session import ClusterError, Session, ToolError, saved, session
 from batten_tools import say
 
 FILES = Path(__file__).parent / "demo"
+POLICY = "batten-demo"
 BATTEN = Path(sys.executable).with_name("batten")
 
 
@@ -32,10 +35,12 @@ def main() -> int:
             restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
             name = f"demo-{int(time.time())}"
             with (
-                new_namespace(run, name) as namespace,
+                new_namespace(run, name, {"team": POLICY}) as namespace,
                 new_namespace(run, f"{name}-restricted", restricted) as strict,
             ):
                 _tour(namespace, strict)
+                with _removed(run):
+                    _governed(namespace)
     except (ClusterError, ToolError) as error:
         say(str(error))
         return 1
@@ -94,6 +99,60 @@ def _tour(namespace: Namespace, strict: Namespace) -> None:
     _batten("harden", "--diff", "misplaced.yaml")
 
 
+@contextmanager
+def _removed(run: Kubectl) -> Iterator[None]:
+    """What belongs to the cluster and not to the demo's namespaces goes at the end."""
+    try:
+        yield
+    finally:
+        run("delete", "hardeningpolicy,hardeningexception", POLICY, "--ignore-not-found")
+
+
+def _governed(namespace: Namespace) -> None:
+    _title("A policy for the namespaces of a team: exactly one policy governs a Pod")
+    _show("cat policy.yaml", (FILES / "policy.yaml").read_text())
+    _kubectl(namespace, "apply", "-f", "policy.yaml")
+    explain = ("explain", "--for", "web.yaml", "--namespace", namespace.name)
+    _batten(*explain, environment=_kubeconfig(namespace))
+    _kubectl(namespace, "apply", "-f", "legacy.yaml")
+
+    _title("An exception: for one container, with a reason and an end, of which it warns")
+    with tempfile.TemporaryDirectory(prefix="batten-demo-") as folder:
+        granted = Path(folder, "exception.yaml")
+        ends = datetime.now(UTC) + timedelta(days=7)
+        text = (FILES / "exception.yaml").read_text().replace("NAMESPACE", namespace.name)
+        granted.write_text(text.replace("EXPIRES", ends.strftime("%Y-%m-%dT%H:%M:%SZ")))
+        _show("cat exception.yaml", granted.read_text())
+        done = namespace.kubectl("apply", "-f", str(granted)).require()
+        _show("kubectl apply -f exception.yaml", _text(done))
+    _eventually_applied(namespace)
+
+    _title("What runs in the cluster, judged by what governs it; the page is for a browser")
+    _batten("audit", "--namespace", namespace.name, environment=_kubeconfig(namespace))
+    page = Path(tempfile.gettempdir(), "batten-audit.html")
+    arguments = ("audit", "--namespace", namespace.name, "--format", "html", "--output", str(page))
+    _batten(*arguments, environment=_kubeconfig(namespace))
+    print(f"{page}: {page.stat().st_size // 1024} KiB, one file with everything in it")
+
+
+def _eventually_applied(namespace: Namespace) -> None:
+    """As soon as the exception has reached the webhooks."""
+    manifest = ("-f", str(FILES / "legacy.yaml"))
+    eventually(
+        lambda: (
+            True if namespace.kubectl("apply", "--dry-run=server", *manifest).code == 0 else None
+        ),
+        "the exception holds",
+        10,
+    )
+    _kubectl(namespace, "apply", "-f", "legacy.yaml")
+
+
+def _kubeconfig(namespace: Namespace) -> dict[str, str]:
+    (option,) = (part for part in namespace.run.command if part.startswith("--kubeconfig="))
+    return {**os.environ, "KUBECONFIG": option.partition("=")[2]}
+
+
 def _title(text: str) -> None:
     print(f"\n\033[1m{text}\033[0m\n" if sys.stdout.isatty() else f"\n## {text}\n", flush=True)
 
@@ -104,9 +163,14 @@ def _kubectl(namespace: Namespace, *arguments: str) -> None:
     _show(f"kubectl {' '.join(arguments)}", _text(done))
 
 
-def _batten(*arguments: str) -> None:
+def _batten(*arguments: str, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(
-        [BATTEN, *arguments], cwd=FILES, capture_output=True, text=True, check=False
+        [BATTEN, *arguments],
+        cwd=FILES,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     _show(f"batten {' '.join(arguments)}", done.stdout + done.stderr)
 
