@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
+import subprocess
+import sys
 import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -382,3 +386,42 @@ def test_a_change_takes_effect_on_every_replica(
     team.run("delete", "hardeningpolicy", team.name).require()
     gone = slowest('preset "hardened"')
     print(f"the slowest of three replicas: {made:.2f} s when made, {gone:.2f} s when deleted")
+
+
+def test_the_next_step_of_a_rollout_can_be_applied(team: Namespace) -> None:
+    team.apply(pod()).require()
+    (kubeconfig,) = (part for part in team.run.command if part.startswith("--kubeconfig="))
+    path = kubeconfig.partition("=")[2]
+    step = run_batten("rollout", "--namespace", team.name, KUBECONFIG=path)
+    assert f'- "{team.name}"' in step
+    applied = team.run("apply", "--dry-run=server", "-f", "-", stdin=step).require()
+    assert "hardeningpolicy.batten.dev/batten-rollout-deny created" in applied.stdout
+
+
+def run_batten(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("batten"), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+def test_the_audit_judges_by_what_the_cluster_has(team: Namespace, apply: Apply) -> None:
+    team.apply(pod()).require()
+    (kubeconfig,) = (part for part in team.run.command if part.startswith("--kubeconfig="))
+    environment = {"KUBECONFIG": kubeconfig.partition("=")[2]}
+    arguments = ("audit", "--namespace", team.name, "--format", "json")
+    apply(policy(team.name, match=labelled(team.name), rules={"probes": {"validationActions": []}}))
+    apply(exception(team.name, team.name, "resources"))
+    (web,) = json.loads(run_batten(*arguments, **environment))["workloads"]
+    assert web["policy"] == f'HardeningPolicy "{team.name}"'
+    assert web["why"] == "priority 0, its namespaceSelector matches"
+    told = {remark["rule"]: remark["exception"] for remark in web["remarks"]}
+    assert told["resources"] == team.name
+    assert "probes" not in told
+    other = json.loads(run_batten(*arguments, "--policy", "baseline", **environment))
+    assert other["workloads"][0]["policy"] == 'preset "baseline"'

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from batten_webhooks.audit import Audit, Remark, WorkloadResult
+from batten_webhooks.policy import PRESETS
+from batten_webhooks.policy_file import load_all
 from batten_webhooks.rollout import plan, standing, text
 
 REFUSED = Remark(
@@ -78,3 +80,15 @@ def test_a_name_cannot_leave_its_comment() -> None:
         policy["kind"] == "HardeningPolicy"
         for policy in policies(text(plan(audit(shop=(hostile,)), {})))
     )
+
+
+def test_the_steps_are_policies_that_govern_what_they_name() -> None:
+    found = load_all([("step.yaml", text(plan(audit(), {})).encode())])
+    governance = found.governance(PRESETS["hardened"])
+    assert not governance.needs_labels
+    for namespace, title in (
+        ("fine", 'HardeningPolicy "batten-rollout-deny"'),
+        ("shop", 'HardeningPolicy "batten-rollout-warn"'),
+        ("elsewhere", 'preset "hardened"'),
+    ):
+        assert governance.governing(namespace, {}, {}, 0.0).policy.title == title

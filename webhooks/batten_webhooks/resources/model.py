@@ -14,6 +14,9 @@ GROUP = "batten.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
+# `batten rollout` names every namespace of a cluster.
+MOST_VALUES = 10_000
+
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -78,7 +81,7 @@ class Expression(Model):
     )
     values: list[LabelValue] = Field(
         default=[],
-        max_length=100,
+        max_length=MOST_VALUES,
         description="The values of In and NotIn; none for Exists and DoesNotExist.",
     )
 
