@@ -6,6 +6,7 @@ Objects are plain JSON: the client's models cost 30 MB of memory and are not nee
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import Any
 
@@ -13,6 +14,9 @@ import msgspec
 from aiohttp import ClientError
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+# It tells of a missing file, of which our own error tells.
+logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.ERROR)
 
 CALL_SECONDS = 10.0
 MERGE = "application/merge-patch+json"
@@ -38,12 +42,15 @@ async def configuration(context: str = "") -> Configuration:
     """
     found = Configuration()
     try:
-        named = context or os.environ.get("KUBECONFIG")
-        if not named and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        file = os.environ.get("KUBECONFIG") or None
+        if not (context or file) and os.environ.get("KUBERNETES_SERVICE_HOST"):
             load_incluster_config(client_configuration=found)
         else:
             await load_kube_config(
-                context=context or None, client_configuration=found, persist_config=False
+                config_file=file,
+                context=context or None,
+                client_configuration=found,
+                persist_config=False,
             )
     except (ConfigException, OSError, ValueError) as error:
         raise ApiError(f"no way to the API server is configured: {error}") from None

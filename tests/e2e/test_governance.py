@@ -21,6 +21,8 @@ from batten_cluster import free_ports
 from batten_e2e import Kubectl, Namespace, Output, eventually, new_namespace
 from batten_install import Installation
 
+from batten_webhooks.rules import RULES
+
 pytestmark = pytest.mark.cluster
 
 IMAGE = "registry.example/team/app:1.4.2"
@@ -425,3 +427,11 @@ def test_the_audit_judges_by_what_the_cluster_has(team: Namespace, apply: Apply)
     assert "probes" not in told
     other = json.loads(run_batten(*arguments, "--policy", "baseline", **environment))
     assert other["workloads"][0]["policy"] == 'preset "baseline"'
+
+
+def test_kubectl_explains_the_rules(kubectl: Kubectl) -> None:
+    told = kubectl("explain", "hardeningpolicy.spec.rules").require().stdout
+    for rule in RULES:
+        summary = " ".join(told.partition(f"  {rule.name}\t<Object>\n")[2].split())
+        assert summary.startswith(rule.summary)
+    assert "-required-" in kubectl("explain", "hardeningexception.spec").require().stdout

@@ -15,11 +15,13 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from batten_operator.certificates import Store, fresh
+from batten_operator.cluster import Cluster
 from batten_operator.metrics import Metrics
 from batten_operator.policies import Policies
 from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address
 from batten_operator.tls import ServingCertificate
+from batten_webhooks.governance import Governance, GoverningPolicy
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.workload import TEMPLATE_PATHS
 
@@ -80,6 +82,14 @@ class Served:
     trust: ssl.SSLContext
     port: int
     waiting: set[str]
+    policies: Policies
+
+    def govern(self, *policies: GoverningPolicy) -> None:
+        self.policies.governance = Governance(self.policies.governance.default, policies)
+
+    def tell(self, namespace: str, labels: dict[str, str]) -> None:
+        """As a watch of Namespaces does."""
+        self.policies.namespace(namespace, labels)
 
     @property
     def url(self) -> str:
@@ -108,14 +118,17 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(preset: str = "hardened") -> AsyncIterator[Served]:
+async def serving(
+    cluster: Cluster | None = None, *, preset: str = "hardened"
+) -> AsyncIterator[Served]:
     store = first_store()
     certificate = ServingCertificate()
     assert certificate.load(store.serving)
     registry = CollectorRegistry()
     waiting: set[str] = set()
     metrics = Metrics(registry, (kind.kind for kind in TEMPLATE_PATHS))
-    server = AdmissionServer(Policies(PRESETS[preset], TEMPLATE_PATHS), metrics, waiting)
+    policies = Policies(PRESETS[preset], TEMPLATE_PATHS, cluster)
+    server = AdmissionServer(policies, metrics, waiting)
     bound = bind(Address("127.0.0.1", 0))
     await server.listen(bound, certificate.context)
     trust = trusting(store.bundle)
@@ -123,7 +136,7 @@ async def serving(preset: str = "hardened") -> AsyncIterator[Served]:
         connector=aiohttp.TCPConnector(ssl=trust), timeout=aiohttp.ClientTimeout(total=30)
     ) as client:
         port = bound.getsockname()[1]
-        yield Served(server, certificate, registry, client, trust, port, waiting)
+        yield Served(server, certificate, registry, client, trust, port, waiting, policies)
     await server.stop()
 
 
