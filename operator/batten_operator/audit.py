@@ -10,7 +10,6 @@ from importlib import import_module
 
 from batten_operator.cluster import ApiError
 from batten_operator.scan import (
-    EXEMPT,
     Scan,
     cluster_governance,
     governing_in,
@@ -20,7 +19,7 @@ from batten_operator.scan import (
 from batten_webhooks.audit import Audit
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.judge import read_governance
-from batten_webhooks.governance import Governance
+from batten_webhooks.governance import EXEMPT, Governance
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.rules import RULES
 from batten_webhooks.selectors import Labels

@@ -19,9 +19,9 @@ from batten_operator.events import Events
 from batten_operator.lease import Lease
 from batten_operator.metrics import Metrics
 from batten_operator.policies import Policies
-from batten_operator.scan import ALWAYS_EXEMPT, Scan, governing_in, reader
+from batten_operator.scan import Scan, governing_in, reader
 from batten_operator.settings import Settings
-from batten_webhooks.governance import Governance
+from batten_webhooks.governance import ALWAYS_EXEMPT, Governance
 from batten_webhooks.rules import RULES
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from msgspec import Raw, Struct
 from batten_operator.cluster import ApiError, configuration
 from batten_webhooks.audit import Audit, Judged, Owner, Tally
 from batten_webhooks.engine import evaluate
-from batten_webhooks.governance import Governance, Governed
+from batten_webhooks.governance import EXEMPT, Governance, Governed
 from batten_webhooks.policy import Policy
 from batten_webhooks.selectors import Labels
 from batten_webhooks.workload import (
@@ -44,20 +44,6 @@ MOST_PROBLEMS = 100
 METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 JSON = "application/json"
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
-# What the chart's webhooks leave alone: its own list and the values' default one.
-ALWAYS_EXEMPT = frozenset(("kube-system", "kube-public", "kube-node-lease"))
-EXEMPT = ALWAYS_EXEMPT.union(
-    (
-        "batten-system",
-        "calico-system",
-        "kube-flannel",
-        "local-path-storage",
-        "longhorn-system",
-        "openebs",
-        "rook-ceph",
-        "tigera-operator",
-    )
-)
 # Controllers' objects that only stand between a Pod and what somebody wrote.
 BETWEEN = {("apps", "ReplicaSet"): "apps/v1/replicasets", ("batch", "Job"): "batch/v1/jobs"}
 TEMPLATES = (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from batten_operator.scan import ALWAYS_EXEMPT, EXEMPT
+from batten_webhooks.governance import ALWAYS_EXEMPT, EXEMPT
 from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 

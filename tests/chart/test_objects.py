@@ -9,6 +9,7 @@ from batten_chart import NAMESPACE, Rendered, render, template
 
 from batten_operator.settings import parse
 from batten_webhooks.engine import evaluate
+from batten_webhooks.governance import EXEMPT
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, read_objects
 
@@ -65,6 +66,13 @@ def test_kubernetes_own_namespaces_and_ours_are_exempt_by_name() -> None:
         always = ["kube-system", "kube-public", "kube-node-lease", "elsewhere"]
         assert expression["values"][:4] == always
         assert len(set(expression["values"])) == len(expression["values"])
+
+
+def test_the_command_line_exempts_what_the_chart_does(defaults: Rendered) -> None:
+    for name, webhook in defaults.webhooks().items():
+        if name != OURS[0]:
+            (expression,) = webhook["namespaceSelector"]["matchExpressions"]
+            assert set(expression["values"]) == EXEMPT
 
 
 def test_every_kind_that_the_engine_knows_is_registered(defaults: Rendered) -> None:

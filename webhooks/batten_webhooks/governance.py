@@ -17,6 +17,20 @@ from batten_webhooks.workload import Workload
 
 # The API server sets this label on every Namespace and lets nobody change it (KEP-2161).
 NAME_LABEL = "kubernetes.io/metadata.name"
+# What the chart's webhooks leave alone: its own list and the values' default one.
+ALWAYS_EXEMPT = frozenset(("kube-system", "kube-public", "kube-node-lease"))
+EXEMPT = ALWAYS_EXEMPT.union(
+    (
+        "batten-system",
+        "calico-system",
+        "kube-flannel",
+        "local-path-storage",
+        "longhorn-system",
+        "openebs",
+        "rook-ceph",
+        "tigera-operator",
+    )
+)
 # Namespaces whose part of the snapshot is kept ready.
 MOST_NAMESPACES = 10_000
 # Two weeks before its end an exception is warned of.

@@ -150,6 +150,31 @@ def parser() -> argparse.ArgumentParser:
         help="the policies of the step before, as printed (default: none)",
     )
 
+    export = _command(
+        commands, "export", "print a policy in a form that API servers enforce by themselves"
+    )
+    export.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+    export.add_argument(
+        "--format",
+        choices=("vap",),
+        default="vap",
+        help="ValidatingAdmissionPolicies with their bindings (default: vap)",
+    )
+    export.add_argument(
+        "--exempt",
+        action="append",
+        default=[],
+        metavar="NAMESPACE",
+        help="leave it alone, besides those that the chart does by default; repeatable",
+    )
+    export.add_argument(
+        "--exceptions",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="tell which HardeningExceptions of a file cannot be kept; repeatable",
+    )
+
     explain = _command(commands, "explain", "explain a rule, or list them all")
     explain.add_argument("rule", nargs="?", metavar="RULE", help="such as run-as-non-root")
     explain.add_argument(

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, cel_list, shown
 from batten_webhooks.verdict import Finding, pointer_token
 from batten_webhooks.workload import AppArmorProfile, Workload
 
@@ -82,4 +82,16 @@ def _annotations(pod: Workload) -> Iterator[Finding]:
             )
 
 
-RULE = Rule(name="apparmor-profile", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    fine = "{}.?securityContext.?appArmorProfile.?type.orValue('RuntimeDefault') in {}"
+    annotation = "object.metadata.annotations[k]"
+    return Cel(
+        detail="leave AppArmor's profile out, or use RuntimeDefault or Localhost",
+        pod=f"{fine.format('variables.spec', cel_list(TYPES))}"
+        f" && object.metadata.?annotations.orValue({{}}).all(k, !k.startsWith('{ANNOTATION}')"
+        f" || {annotation} in ['', 'runtime/default'] || {annotation}.startsWith('localhost/'))",
+        container=fine.format("c", cel_list(TYPES)),
+    )
+
+
+RULE = Rule(name="apparmor-profile", level="baseline", doc=__doc__, check=check, cel=cel)

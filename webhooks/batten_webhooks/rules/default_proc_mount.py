@@ -34,9 +34,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import USER_NAMESPACES_SINCE, Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import (
+    USER_NAMESPACES_SINCE,
+    Cel,
+    Context,
+    NoParameters,
+    Rule,
+    Version,
+    shown,
+)
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
+
+MASKED = "c.?securityContext.?procMount.orValue('Default') == 'Default'"
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
@@ -58,4 +68,9 @@ def unmasked(pod: Workload) -> Iterator[Finding]:
             )
 
 
-RULE = Rule(name="default-proc-mount", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, version: Version) -> Cel:
+    exempt = "variables.userNamespace || " if version >= USER_NAMESPACES_SINCE else ""
+    return Cel(detail="remove procMount", container=exempt + MASKED)
+
+
+RULE = Rule(name="default-proc-mount", level="baseline", doc=__doc__, check=check, cel=cel)

@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, shown
 from batten_webhooks.verdict import Change, Finding
 from batten_webhooks.workload import Workload
 
@@ -76,11 +76,21 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                 )
 
 
+def cel(_: NoParameters, _version: Version) -> Cel:
+    capabilities = "c.?securityContext.?capabilities"
+    return Cel(
+        detail=f"set capabilities.drop to [ALL], and add no capability but {ALLOWED}",
+        container=f"variables.windows || ('{ALL}' in {capabilities}.?drop.orValue([])"
+        f" && {capabilities}.?add.orValue([]).all(a, a == '{ALLOWED}'))",
+    )
+
+
 RULE = Rule(
     name="drop-capabilities",
     level="restricted",
     doc=__doc__,
     check=check,
+    cel=cel,
     mutates=True,
     overrides=("no-added-capabilities",),
 )

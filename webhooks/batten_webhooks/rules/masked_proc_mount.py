@@ -31,8 +31,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.default_proc_mount import unmasked
-from batten_webhooks.rules.rule import Context, NoParameters, Rule
+from batten_webhooks.rules.default_proc_mount import MASKED, unmasked
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -41,10 +41,15 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
     return unmasked(pod)
 
 
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(detail="remove procMount", container=MASKED)
+
+
 RULE = Rule(
     name="masked-proc-mount",
     level="restricted",
     doc=__doc__,
     check=check,
+    cel=cel,
     overrides=("default-proc-mount",),
 )

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, cel_list, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -74,4 +74,12 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                 )
 
 
-RULE = Rule(name="no-added-capabilities", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(
+        detail="it adds a capability that runtimes do not give: remove it from capabilities.add",
+        container="c.?securityContext.?capabilities.?add.orValue([])"
+        f".all(a, a in {cel_list(DEFAULT_CAPABILITIES)})",
+    )
+
+
+RULE = Rule(name="no-added-capabilities", level="baseline", doc=__doc__, check=check, cel=cel)

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -49,4 +49,9 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
-RULE = Rule(name="no-host-namespaces", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    shared = " || ".join(f"variables.spec.?{field}.orValue(false)" for field in WHOSE)
+    return Cel(detail=f"remove {', '.join(WHOSE)}", pod=f"!({shared})")
+
+
+RULE = Rule(name="no-host-namespaces", level="baseline", doc=__doc__, check=check, cel=cel)

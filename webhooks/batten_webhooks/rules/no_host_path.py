@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -53,4 +53,11 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
-RULE = Rule(name="no-host-path", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(
+        detail="a volume is a path of the node: use a persistentVolumeClaim or an emptyDir",
+        pod="!variables.spec.?volumes.orValue([]).exists(v, has(v.hostPath))",
+    )
+
+
+RULE = Rule(name="no-host-path", level="baseline", doc=__doc__, check=check, cel=cel)

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -56,4 +56,12 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                 )
 
 
-RULE = Rule(name="no-host-ports", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(
+        detail="it takes a port of the node: remove hostPort and hostNetwork",
+        container="c.?ports.orValue([]).all(p, p.?hostPort.orValue(0) == 0"
+        " && !variables.spec.?hostNetwork.orValue(false))",
+    )
+
+
+RULE = Rule(name="no-host-ports", level="baseline", doc=__doc__, check=check, cel=cel)

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Container, Handler, Workload
 
@@ -76,4 +76,18 @@ def _handlers(container: Container) -> Iterator[tuple[str, Handler]]:
             yield "lifecycle/preStop", lifecycle.preStop
 
 
-RULE = Rule(name="no-host-probes", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, version: Version) -> Cel:
+    handlers = ("livenessProbe", "readinessProbe", "startupProbe")
+    hooks = ("lifecycle.?postStart", "lifecycle.?preStop")
+    unset = [
+        f"c.?{handler}.?{action}.?host.orValue('') == ''"
+        for handler in handlers + hooks
+        for action in ("httpGet", "tcpSocket")
+    ]
+    return Cel(
+        detail="a probe or hook names a host: remove it, the request goes to the Pod itself",
+        container=" && ".join(unset) if version >= SINCE else "true",
+    )
+
+
+RULE = Rule(name="no-host-probes", level="baseline", doc=__doc__, check=check, cel=cel)

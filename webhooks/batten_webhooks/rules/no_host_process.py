@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import WindowsOptions, Workload
 
@@ -61,4 +61,13 @@ def _finding(place: str, container: str) -> Finding:
     )
 
 
-RULE = Rule(name="no-host-process", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    fine = "!{}.?securityContext.?windowsOptions.?hostProcess.orValue(false)"
+    return Cel(
+        detail="hostProcess runs it on the node itself: remove it",
+        pod=fine.format("variables.spec"),
+        container=fine.format("c"),
+    )
+
+
+RULE = Rule(name="no-host-process", level="baseline", doc=__doc__, check=check, cel=cel)

@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Change, Finding
 from batten_webhooks.workload import SecurityContext, Workload
 
@@ -73,10 +73,19 @@ def obstacle_to_false(security: SecurityContext) -> str:
     return ""
 
 
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(
+        detail="set securityContext.allowPrivilegeEscalation to false",
+        container="variables.windows"
+        " || !c.?securityContext.?allowPrivilegeEscalation.orValue(true)",
+    )
+
+
 RULE = Rule(
     name="no-privilege-escalation",
     level="restricted",
     doc=__doc__,
     check=check,
+    cel=cel,
     mutates=True,
 )

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -48,4 +48,11 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
-RULE = Rule(name="no-privileged", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(
+        detail="it is privileged: remove privileged",
+        container="!c.?securityContext.?privileged.orValue(false)",
+    )
+
+
+RULE = Rule(name="no-privileged", level="baseline", doc=__doc__, check=check, cel=cel)

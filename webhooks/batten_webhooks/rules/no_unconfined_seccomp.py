@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, cel_list, shown
 from batten_webhooks.rules.seccomp_profile import ALLOWED
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import SeccompProfile, Workload
@@ -63,4 +63,13 @@ def _judge(profile: SeccompProfile, place: str, container: str) -> Iterator[Find
         )
 
 
-RULE = Rule(name="no-unconfined-seccomp", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    fine = "{}.?securityContext.?seccompProfile.?type.orValue('RuntimeDefault') in {}"
+    return Cel(
+        detail="set seccompProfile.type to RuntimeDefault, or to Localhost",
+        pod=fine.format("variables.spec", cel_list(ALLOWED)),
+        container=fine.format("c", cel_list(ALLOWED)),
+    )
+
+
+RULE = Rule(name="no-unconfined-seccomp", level="baseline", doc=__doc__, check=check, cel=cel)

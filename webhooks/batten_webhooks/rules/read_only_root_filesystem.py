@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Change, Finding
 from batten_webhooks.workload import Workload
 
@@ -68,10 +68,18 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(
+        detail="set securityContext.readOnlyRootFilesystem to true",
+        container="variables.windows || c.?securityContext.?readOnlyRootFilesystem.orValue(false)",
+    )
+
+
 RULE = Rule(
     name="read-only-root-filesystem",
     level="hardened",
     doc=__doc__,
     check=check,
+    cel=cel,
     mutates=True,
 )

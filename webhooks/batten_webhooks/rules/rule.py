@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,7 +58,21 @@ class NoParameters:
     """The rule has none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cel:
+    """A rule as a ValidatingAdmissionPolicy can say it, in CEL: what is true of a Pod that is fine.
+
+    `pod` is asked once, `container` of each container `c` of any sort. They know `variables.spec`
+    (the Pod's), `variables.windows` and `variables.userNamespace`. `detail` says the way out.
+    """
+
+    detail: str
+    pod: str = ""
+    container: str = ""
+
+
 Check = Callable[[Workload, Any, Context], Iterator[Finding | Unknown]]
+ToCel = Callable[[Any, Version], Cel]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +82,7 @@ class Rule:
     `check` yields findings; those that carry changes are what the rule can mend by itself.
     `parameters` is a frozen dataclass whose fields are the policy's options for this rule.
     `overrides` names weaker rules that find nothing which this one does not.
+    `cel` says the same in CEL, of rules that look at nothing but the object's fields.
     """
 
     name: str
@@ -78,11 +93,17 @@ class Rule:
     actions: frozenset[Action] = DENY
     parameters: type = NoParameters
     overrides: tuple[str, ...] = ()
+    cel: ToCel | None = None
 
     @property
     def summary(self) -> str:
         """The docstring's first line."""
         return self.doc.partition("\n")[0].rstrip(".")
+
+
+def cel_list(words: Iterable[str]) -> str:
+    """A list of strings in CEL."""
+    return json.dumps(sorted(words))
 
 
 def shown(text: str) -> str:

@@ -49,7 +49,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from batten_webhooks.rules.rule import USER_NAMESPACES_SINCE, Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import (
+    USER_NAMESPACES_SINCE,
+    Cel,
+    Context,
+    NoParameters,
+    Rule,
+    Version,
+    shown,
+)
 from batten_webhooks.verdict import Change, Finding, Unknown
 from batten_webhooks.workload import Site, Workload
 
@@ -152,10 +160,22 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
     return (Finding(path=path, container=site.name, detail=detail, remedy=remedy),)
 
 
+def cel(_: NoParameters, version: Version) -> Cel:
+    pod = "variables.spec.?securityContext"
+    exempt = "variables.userNamespace || " if version >= USER_NAMESPACES_SINCE else ""
+    said = f"c.?securityContext.?runAsNonRoot.orValue({pod}.?runAsNonRoot.orValue(false))"
+    return Cel(
+        detail="set securityContext.runAsNonRoot to true, and no runAsUser of 0",
+        pod=f"{exempt}({pod}.?runAsNonRoot.orValue(true) && {pod}.?runAsUser.orValue(1) != 0)",
+        container=f"{exempt}({said} && c.?securityContext.?runAsUser.orValue(1) != 0)",
+    )
+
+
 RULE = Rule(
     name="run-as-non-root",
     level="restricted",
     doc=__doc__,
     check=check,
+    cel=cel,
     mutates=True,
 )

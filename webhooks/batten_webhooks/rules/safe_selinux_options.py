@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, cel_list, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import SELinuxOptions, Workload
 
@@ -68,4 +68,19 @@ def _judge(options: SELinuxOptions, place: str, container: str) -> Iterator[Find
             )
 
 
-RULE = Rule(name="safe-selinux-options", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    def fine(of: str) -> str:
+        options = f"{of}.?securityContext.?seLinuxOptions"
+        return (
+            f"{options}.?type.orValue('') in {cel_list({'', *TYPES})}"
+            f" && {options}.?user.orValue('') == '' && {options}.?role.orValue('') == ''"
+        )
+
+    return Cel(
+        detail=f"seLinuxOptions: leave out user and role, and the type or use {', '.join(sorted(TYPES))}",
+        pod=fine("variables.spec"),
+        container=fine("c"),
+    )
+
+
+RULE = Rule(name="safe-selinux-options", level="baseline", doc=__doc__, check=check, cel=cel)

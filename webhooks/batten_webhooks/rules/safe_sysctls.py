@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, cel_list, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -70,4 +70,12 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
-RULE = Rule(name="safe-sysctls", level="baseline", doc=__doc__, check=check)
+def cel(_: NoParameters, version: Version) -> Cel:
+    safe = cel_list(SAFE_SINCE_1_37 if version >= (1, 37) else SAFE)
+    return Cel(
+        detail="a sysctl reaches beyond the Pod: remove it, or have it set on the node",
+        pod=f"variables.spec.?securityContext.?sysctls.orValue([]).all(s, s.name in {safe})",
+    )
+
+
+RULE = Rule(name="safe-sysctls", level="baseline", doc=__doc__, check=check, cel=cel)

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -69,10 +69,19 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
+def cel(_: NoParameters, _version: Version) -> Cel:
+    known = " || ".join(f"has(v.{name})" for name in sorted(SAFE))
+    return Cel(
+        detail="a volume is of a type that needs trust: use a persistentVolumeClaim or an emptyDir",
+        pod=f"dyn(variables.spec.?volumes.orValue([])).all(v, {known})",
+    )
+
+
 RULE = Rule(
     name="safe-volume-types",
     level="restricted",
     doc=__doc__,
     check=check,
+    cel=cel,
     overrides=("no-host-path",),
 )

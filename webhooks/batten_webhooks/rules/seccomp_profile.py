@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, cel_list, shown
 from batten_webhooks.verdict import Change, Finding
 from batten_webhooks.workload import SeccompProfile, Workload
 
@@ -93,11 +93,24 @@ def _unusable(place: str, container: str, profile: SeccompProfile) -> Finding:
     )
 
 
+def cel(_: NoParameters, _version: Version) -> Cel:
+    own = "{}.?securityContext.?seccompProfile.?type.orValue({})"
+    of_pod = own.format("variables.spec", "'{}'")
+    allowed = cel_list(ALLOWED)
+    inherited = own.format("c", of_pod.format(""))
+    return Cel(
+        detail="set securityContext.seccompProfile.type to RuntimeDefault, or to Localhost",
+        pod=f"variables.windows || {of_pod.format('RuntimeDefault')} in {allowed}",
+        container=f"variables.windows || {inherited} in {allowed}",
+    )
+
+
 RULE = Rule(
     name="seccomp-profile",
     level="restricted",
     doc=__doc__,
     check=check,
+    cel=cel,
     mutates=True,
     overrides=("no-unconfined-seccomp",),
 )
