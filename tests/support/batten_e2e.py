@@ -105,4 +105,4 @@ def new_namespace(
         f"the default ServiceAccount of {name}",
     )
     yield Namespace(name, run)
-    run("delete", "namespace", name, "--wait=false").require()
+    run("delete", "namespace", name, "--wait=false", "--ignore-not-found").require()
