@@ -81,7 +81,12 @@ def policy_of(rule: Rule, fixture: Fixture) -> Policy:
         rule=rule,
         mutation="Enabled" if rule.mutates else "Disabled",
         actions=frozenset(("Deny",)),
-        parameters=rule.parameters(**fixture.parameters),
+        parameters=rule.parameters(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in fixture.parameters.items()
+            }
+        ),
     )
     return Policy(title="the rule alone", settings=(setting,), version=fixture.version)
 

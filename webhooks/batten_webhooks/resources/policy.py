@@ -109,7 +109,7 @@ def _rule_model(rule: Rule) -> type[Model]:
         told = list(default) if isinstance(default, tuple) else default
         options[parameter.name] = (
             _yaml_type(hints[parameter.name]),
-            Field(told, description=f"An option of this rule. Default: {told}."),
+            Field(told, description=f"{_first_sentence(rule)} Default: {told}."),
         )
     return create_model(
         "".join(word.title() for word in rule.name.split("-")),
@@ -117,6 +117,11 @@ def _rule_model(rule: Rule) -> type[Model]:
         __doc__=rule.summary + ".",
         **options,
     )
+
+
+def _first_sentence(rule: Rule) -> str:
+    """What the rule's options are, in its own words."""
+    return f"{' '.join((rule.parameters.__doc__ or '').split()).partition('. ')[0].rstrip('.')}."
 
 
 def _yaml_type(hint: Any) -> Any:

@@ -2,8 +2,9 @@
 
 ## What it does
 Adds `ALL` to `securityContext.capabilities.drop` of every container that does not drop it; what is
-listed there already stays. Added capabilities other than `NET_BIND_SERVICE` are violations and
-never removed. Windows Pods are left alone: the API server refuses the field there.
+listed there already stays. Added capabilities other than `NET_BIND_SERVICE`, and those of the
+option `allowed`, are violations and never removed. Windows Pods are left alone: the API server
+refuses the field there.
 
 This is the *Capabilities* control of the Pod Security Standards *restricted*.
 
@@ -40,7 +41,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, shown
+from batten_webhooks.rules.no_added_capabilities import Parameters
+from batten_webhooks.rules.rule import Cel, Context, Rule, Version, cel_list, shown
 from batten_webhooks.verdict import Change, Finding
 from batten_webhooks.workload import Workload
 
@@ -49,9 +51,10 @@ ALLOWED = "NET_BIND_SERVICE"
 CAPABILITIES = "/securityContext/capabilities"
 
 
-def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
     if pod.windows:
         return
+    allowed = (ALLOWED, *parameters.allowed)
     for site in pod.sites:
         capabilities = site.security.capabilities
         dropped = capabilities.drop if capabilities is not None else None
@@ -65,23 +68,24 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                 changes=(Change(drop + "/-", ALL),),
             )
         if capabilities is not None and capabilities.add:
-            forbidden = [name for name in capabilities.add if name != ALLOWED]
+            forbidden = [name for name in capabilities.add if name not in allowed]
             if forbidden:
                 names = ", ".join(shown(name) for name in dict.fromkeys(forbidden))
                 yield Finding(
                     path=site.pointer + CAPABILITIES + "/add",
                     container=site.name,
                     detail=f"adds {names}",
-                    remedy=f"add no capability but {ALLOWED}",
+                    remedy=f"add no capability but {' and '.join(allowed)}",
                 )
 
 
-def cel(_: NoParameters, _version: Version) -> Cel:
+def cel(parameters: Parameters, _version: Version) -> Cel:
+    allowed = (ALLOWED, *parameters.allowed)
     capabilities = "c.?securityContext.?capabilities"
     return Cel(
-        detail=f"set capabilities.drop to [ALL], and add no capability but {ALLOWED}",
+        detail=f"set capabilities.drop to [ALL], and add no capability but {' and '.join(allowed)}",
         container=f"variables.windows || ('{ALL}' in {capabilities}.?drop.orValue([])"
-        f" && {capabilities}.?add.orValue([]).all(a, a == '{ALLOWED}'))",
+        f" && {capabilities}.?add.orValue([]).all(a, a in {cel_list(allowed)}))",
     )
 
 
@@ -91,6 +95,7 @@ RULE = Rule(
     doc=__doc__,
     check=check,
     cel=cel,
+    parameters=Parameters,
     mutates=True,
     overrides=("no-added-capabilities",),
 )

@@ -77,7 +77,7 @@ def cel(_: NoParameters, _version: Version) -> Cel:
         )
 
     return Cel(
-        detail=f"seLinuxOptions: leave out user and role, and the type or use {', '.join(sorted(TYPES))}",
+        detail=f"seLinuxOptions: no user, no role, and a type of {', '.join(sorted(TYPES))}",
         pod=fine("variables.spec"),
         container=fine("c"),
     )

@@ -2,7 +2,8 @@
 
 ## What it does
 Refuses volumes other than configMap, csi, downwardAPI, emptyDir, ephemeral, image,
-persistentVolumeClaim, projected and secret. A type that nobody knows is refused, too.
+persistentVolumeClaim, projected and secret. A type that nobody knows is refused, too. The option
+`allowed` names further types.
 
 ## Why is this bad?
 The other types name a server, a device or a path directly, so that a Pod's author reaches storage
@@ -35,8 +36,9 @@ volumes:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, shown
+from batten_webhooks.rules.rule import Cel, Context, Rule, Version, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -55,13 +57,53 @@ SAFE = frozenset(
 )
 
 
-def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+OTHERS = frozenset(
+    (
+        "awsElasticBlockStore",
+        "azureDisk",
+        "azureFile",
+        "cephfs",
+        "cinder",
+        "fc",
+        "flexVolume",
+        "flocker",
+        "gcePersistentDisk",
+        "gitRepo",
+        "glusterfs",
+        "hostPath",
+        "iscsi",
+        "nfs",
+        "photonPersistentDisk",
+        "portworxVolume",
+        "quobyte",
+        "rbd",
+        "scaleIO",
+        "storageos",
+        "vsphereVolume",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Types as fields of a volume, such as `nfs`."""
+
+    allowed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.allowed:
+            if name not in OTHERS:
+                raise ValueError(f"allowed must hold types of volumes such as nfs, not {name}")
+
+
+def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
     """A volume without any type is an emptyDir once the API server has filled it in."""
     if not pod.pod_level:
         return
+    safe = SAFE.union(parameters.allowed)
     for index, volume in enumerate(pod.spec.volumes or ()):
         types = [key for key, value in volume.items() if key != "name" and value is not None]
-        if types and SAFE.isdisjoint(types):
+        if types and safe.isdisjoint(types):
             yield Finding(
                 path=f"/spec/volumes/{index}/{types[0]}",
                 detail=f"volume {shown(str(volume.get('name')))} is of type {shown(types[0])}",
@@ -69,8 +111,8 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
-def cel(_: NoParameters, _version: Version) -> Cel:
-    known = " || ".join(f"has(v.{name})" for name in sorted(SAFE))
+def cel(parameters: Parameters, _version: Version) -> Cel:
+    known = " || ".join(f"has(v.{name})" for name in sorted(SAFE.union(parameters.allowed)))
     return Cel(
         detail="a volume is of a type that needs trust: use a persistentVolumeClaim or an emptyDir",
         pod=f"dyn(variables.spec.?volumes.orValue([])).all(v, {known})",
@@ -83,5 +125,6 @@ RULE = Rule(
     doc=__doc__,
     check=check,
     cel=cel,
+    parameters=Parameters,
     overrides=("no-host-path",),
 )
