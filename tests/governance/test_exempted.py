@@ -1,0 +1,96 @@
+"""What an exception lifts is neither changed nor acted upon, and everything else still is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jsonpatch
+from batten_reviews import container, pod
+
+from batten_webhooks.engine import evaluate
+from batten_webhooks.governance import Exemption, Exemptions, Governance
+from batten_webhooks.patch import operations
+from batten_webhooks.policy import PRESETS, Policy
+from batten_webhooks.rules.rule import Facts
+from batten_webhooks.verdict import Verdict, acting
+from batten_webhooks.workload import Workload, read_object
+
+HARDENED = PRESETS["hardened"]
+
+
+def read(value: Any) -> Workload:
+    found = read_object(value)
+    assert found is not None
+    return found
+
+
+def lifted(*rules: str, containers: tuple[str, ...] = ()) -> Exemptions:
+    found = Exemption(
+        "legacy", frozenset(("shop",)), frozenset(rules), "r", 2.0, containers=frozenset(containers)
+    )
+    return Governance(HARDENED, (), [found]).governing("shop", {}, {}, 1.0).exemptions
+
+
+def judged(value: Any, exemptions: Exemptions, policy: Policy = HARDENED) -> Verdict:
+    return evaluate(read(value), policy, exemptions=exemptions)
+
+
+def mended(value: Any, exemptions: Exemptions) -> Any:
+    workload = read(value)
+    changes = [applied.change for applied in judged(value, exemptions).changes]
+    return jsonpatch.apply_patch(value, operations(workload, changes))
+
+
+def test_what_is_lifted_is_recorded_and_nothing_else() -> None:
+    verdict = judged(pod(), lifted("read-only-root-filesystem"))
+    (found,) = (v for v in verdict.violations if v.rule == "read-only-root-filesystem")
+    assert (found.exception, found.fixed, found.finding.changes) == ("legacy", False, ())
+    assert found.actions
+    assert found not in acting(verdict.violations, "Deny")
+    assert "readOnlyRootFilesystem" not in str(verdict.changes)
+    assert any(applied.rule == "drop-capabilities" for applied in verdict.changes)
+    assert not any(v.exception for v in verdict.violations if v is not found)
+
+
+def test_for_one_container_the_others_are_set_by_themselves() -> None:
+    """What would be set on the whole Pod must not reach the container that is lifted."""
+    value = pod(containers=[container("app"), container("legacy")])
+    rules = ("run-as-non-root", "seccomp-profile")
+    made = mended(value, lifted(*rules, containers=("legacy",)))["spec"]
+    app, legacy = made["containers"]
+    assert made.get("securityContext", {}) == {}
+    assert app["securityContext"]["runAsNonRoot"] is True
+    assert app["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "runAsNonRoot" not in legacy["securityContext"]
+    assert "seccompProfile" not in legacy["securityContext"]
+
+
+def test_a_weaker_rule_within_the_lifted_one_holds_on() -> None:
+    capabilities: Any = {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}
+    value = pod(containers=[container(**capabilities), container("other", **capabilities)])
+    setting = next(s for s in HARDENED.settings if s.rule.name == "drop-capabilities")
+    policy = replace(HARDENED, settings=(setting,))
+    verdict = judged(value, lifted("drop-capabilities", containers=("app",)), policy)
+    told = [(v.rule, v.finding.container) for v in acting(verdict.violations, "Deny")]
+    assert sorted(set(told)) == [("drop-capabilities", "other"), ("no-added-capabilities", "app")]
+
+
+def test_who_is_exempt_is_recorded_by_name() -> None:
+    setting = next(s for s in HARDENED.settings if s.rule.name == "no-latest-tag")
+    exempt = replace(setting, exempt_users=frozenset(("jane",)))
+    policy = replace(HARDENED, settings=(exempt,))
+    latest = read(pod(containers=[container(image="nginx")]))
+    (found,) = evaluate(latest, policy, Facts(requester="jane")).violations
+    assert found.exception == "exempt user jane"
+    (other,) = evaluate(latest, policy, Facts(requester="joe")).violations
+    assert other.exception == ""
+
+
+def test_once_is_as_good_as_twice_and_what_is_changed_is_fine() -> None:
+    exemptions = lifted("read-only-root-filesystem", "run-as-non-root", containers=("legacy",))
+    value = pod(containers=[container("app"), container("legacy")])
+    once = mended(value, exemptions)
+    verdict = judged(once, exemptions)
+    assert verdict.changes == ()
+    assert acting(verdict.violations, "Deny") == []

@@ -1,0 +1,314 @@
+"""Every documented field of both kinds changes an outcome."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from batten_reviews import container, deployment, pod, review
+
+from batten_webhooks.governance import Governance
+from batten_webhooks.policy import PRESETS
+from batten_webhooks.resources import crds, read_exception, read_policy
+from batten_webhooks.review import Known, respond
+from batten_webhooks.rules import RULES
+
+NOW = 1_800_000_000.0  # in January 2027
+Json = Any
+
+LATEST = pod(containers=[container(image="nginx")])
+PRIVILEGED = pod(containers=[container(securityContext={"privileged": True})])
+LABELLED = {**LATEST, "metadata": {**LATEST["metadata"], "labels": {"app": "web"}}}
+HOSTED = pod(containers=[container(livenessProbe={"httpGet": {"port": 1, "host": "h"}})])
+GOLD = {"namespaceSelector": {"matchLabels": {"tier": "gold"}}}
+OFF = {"defaults": {"validationActions": [], "mutation": "Disabled"}}
+
+
+def expression(operator: str, *values: str) -> Json:
+    found = {"key": "tier", "operator": operator, **({"values": list(values)} if values else {})}
+    return {"match": {"namespaceSelector": {"matchExpressions": [found]}}, **OFF}
+
+
+def of_pods(**requirements: Json) -> Json:
+    return {"match": {**GOLD, "podSelector": requirements}, **OFF}
+
+
+# By field: two specs that differ in it, and a Pod of which they say something different.
+POLICIES: dict[str, tuple[Json, Json, Json]] = {
+    "priority": ({"priority": 1, **OFF}, {"priority": -1, **OFF}, LATEST),
+    "match": (
+        {"match": GOLD, **OFF},
+        OFF | {"match": {"namespaceSelector": {"matchLabels": {"tier": "lead"}}}},
+        LATEST,
+    ),
+    "match.namespaceSelector": (expression("In", "gold"), expression("In", "lead"), LATEST),
+    "match.namespaceSelector.matchLabels": (
+        {"match": GOLD, **OFF},
+        {"match": {"namespaceSelector": {"matchLabels": {"tier": "lead"}}}, **OFF},
+        LATEST,
+    ),
+    "match.namespaceSelector.matchExpressions": (
+        expression("Exists"),
+        expression("DoesNotExist"),
+        LATEST,
+    ),
+    "match.namespaceSelector.matchExpressions.key": (
+        expression("Exists"),
+        {
+            "match": {
+                "namespaceSelector": {"matchExpressions": [{"key": "other", "operator": "Exists"}]}
+            },
+            **OFF,
+        },
+        LATEST,
+    ),
+    "match.namespaceSelector.matchExpressions.operator": (
+        expression("In", "gold"),
+        expression("NotIn", "gold"),
+        LATEST,
+    ),
+    "match.namespaceSelector.matchExpressions.values": (
+        expression("NotIn", "gold"),
+        expression("NotIn", "lead"),
+        LATEST,
+    ),
+    "match.podSelector": (
+        of_pods(matchLabels={"app": "web"}),
+        of_pods(matchLabels={"app": "db"}),
+        LABELLED,
+    ),
+    "match.podSelector.matchLabels": (
+        of_pods(matchLabels={"app": "web"}),
+        of_pods(matchLabels={"app": "db"}),
+        LABELLED,
+    ),
+    "match.podSelector.matchExpressions": (
+        of_pods(matchExpressions=[{"key": "app", "operator": "Exists"}]),
+        of_pods(matchExpressions=[{"key": "app", "operator": "DoesNotExist"}]),
+        LABELLED,
+    ),
+    "match.podSelector.matchExpressions.key": (
+        of_pods(matchExpressions=[{"key": "app", "operator": "Exists"}]),
+        of_pods(matchExpressions=[{"key": "other", "operator": "Exists"}]),
+        LABELLED,
+    ),
+    "match.podSelector.matchExpressions.operator": (
+        of_pods(matchExpressions=[{"key": "app", "operator": "In", "values": ["web"]}]),
+        of_pods(matchExpressions=[{"key": "app", "operator": "NotIn", "values": ["web"]}]),
+        LABELLED,
+    ),
+    "match.podSelector.matchExpressions.values": (
+        of_pods(matchExpressions=[{"key": "app", "operator": "In", "values": ["web"]}]),
+        of_pods(matchExpressions=[{"key": "app", "operator": "In", "values": ["db"]}]),
+        LABELLED,
+    ),
+    "podSecurityVersion": (
+        {"podSecurityVersion": "v1.33"},
+        {"podSecurityVersion": "v1.34"},
+        HOSTED,
+    ),
+    "defaults": ({"defaults": {"mutation": "DryRun"}}, {}, LATEST),
+    "defaults.mutation": (
+        {"defaults": {"mutation": "DryRun"}},
+        {"defaults": {"mutation": "Enabled"}},
+        LATEST,
+    ),
+    "defaults.validationActions": (
+        {"defaults": {"validationActions": ["Warn"]}},
+        {"defaults": {"validationActions": ["Audit"]}},
+        PRIVILEGED,
+    ),
+    "rules": ({"rules": {"no-latest-tag": {"validationActions": []}}}, {}, LATEST),
+    "warnOfChanges": (
+        {"warnOfChanges": False},
+        {"warnOfChanges": True},
+        deployment({"metadata": {"labels": {"app": "web"}}, **pod()}),
+    ),
+}
+
+TAKEN = pod(containers=[container(ports=[{"containerPort": 80, "hostPort": 9100}])])
+ADDING = {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}
+OPTIONS: dict[str, tuple[Json, Json]] = {
+    "drop-capabilities.allowed": (
+        ["NET_ADMIN"],
+        pod(containers=[container(securityContext=ADDING)]),
+    ),
+    "no-added-capabilities.allowed": (
+        ["NET_ADMIN"],
+        pod(containers=[container(securityContext=ADDING)]),
+    ),
+    "no-host-ports.allowed": ([9100], TAKEN),
+    "safe-sysctls.allowed": (
+        ["kernel.*"],
+        pod(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
+    ),
+    "safe-volume-types.allowed": (
+        ["nfs"],
+        pod(volumes=[{"name": "data", "nfs": {"server": "s", "path": "/"}}]),
+    ),
+    "graceful-shutdown.preStopSleepSeconds": (3, pod()),
+    "graceful-shutdown.terminationGracePeriodSeconds": (
+        99,
+        pod(restartPolicy="Always")
+        | {
+            "metadata": {
+                "name": "web",
+                "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "w", "controller": True}
+                ],
+            }
+        },
+    ),
+    "writable-tmp.sizeLimit": ("7Mi", pod()),
+}
+
+EXCEPTION: Json = {
+    "match": {"namespaces": ["shop"]},
+    "rules": ["no-latest-tag"],
+    "reason": "r",
+    "expires": "2028-01-01T00:00:00Z",
+}
+EXCEPTIONS: dict[str, Json] = {
+    "match": {"match": {"namespaces": ["other"]}},
+    "match.namespaces": {"match": {"namespaces": ["shop-evil"]}},
+    "match.podSelector": {
+        "match": {"namespaces": ["shop"], "podSelector": {"matchLabels": {"app": "db"}}}
+    },
+    "match.podSelector.matchLabels": {
+        "match": {"namespaces": ["shop"], "podSelector": {"matchLabels": {"app": "db"}}}
+    },
+    "match.podSelector.matchExpressions": {
+        "match": {
+            "namespaces": ["shop"],
+            "podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]},
+        }
+    },
+    "match.podSelector.matchExpressions.key": {
+        "match": {
+            "namespaces": ["shop"],
+            "podSelector": {"matchExpressions": [{"key": "other", "operator": "Exists"}]},
+        }
+    },
+    "match.podSelector.matchExpressions.operator": {
+        "match": {
+            "namespaces": ["shop"],
+            "podSelector": {
+                "matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]
+            },
+        }
+    },
+    "match.podSelector.matchExpressions.values": {
+        "match": {
+            "namespaces": ["shop"],
+            "podSelector": {
+                "matchExpressions": [{"key": "app", "operator": "In", "values": ["db"]}]
+            },
+        }
+    },
+    "match.containers": {"match": {"namespaces": ["shop"], "containers": ["other"]}},
+    "match.images": {"match": {"namespaces": ["shop"], "images": ["registry.example/*"]}},
+    "rules": {"rules": ["no-privileged"]},
+    "expires": {"expires": "2026-12-31T00:00:00Z"},
+}
+# For people: it is shown, and must be said.
+TOLD = {"reason"}
+
+
+def said(value: Json, spec: Json = None, exception: Json = None, user: str = "jane") -> Json:
+    """What both webhooks answer, but for the policy's own name and reason."""
+    head = {"apiVersion": "batten.dev/v1alpha1", "metadata": {"name": "a"}}
+    policies = (
+        []
+        if spec is None
+        else [
+            read_policy({**head, "kind": "HardeningPolicy", "spec": spec}),
+            read_policy({**head, "kind": "HardeningPolicy", "metadata": {"name": "z"}}),
+        ]
+    )
+    exemptions = (
+        []
+        if exception is None
+        else [read_exception({**head, "kind": "HardeningException", "spec": exception})]
+    )
+    governance = Governance(PRESETS["hardened"], policies, exemptions)
+    known = Known(governance, NOW, {"shop": {"tier": "gold"}})
+    sent = review(value)
+    sent["request"]["userInfo"]["username"] = user
+    answers = []
+    for webhook in ("mutate", "validate"):
+        answer = json.loads(respond(webhook, json.dumps(sent).encode(), known).body)
+        answer["response"].get("auditAnnotations", {}).pop("policy", None)
+        answers.append(answer["response"])
+    return answers
+
+
+def fields(schema: Json, path: str = "") -> Iterator[str]:
+    for name, field in schema.get("properties", {}).items():
+        here = f"{path}.{name}".removeprefix(".")
+        yield here
+        if here != "rules":
+            yield from fields(field.get("items", field), here)
+
+
+def spec_of(file: str) -> Json:
+    return crds()[file]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
+def test_no_field_is_forgotten() -> None:
+    assert set(fields(spec_of("hardeningpolicies.yaml"))) == POLICIES.keys()
+    assert set(fields(spec_of("hardeningexceptions.yaml"))) == EXCEPTIONS.keys() | TOLD
+    rules = spec_of("hardeningpolicies.yaml")["properties"]["rules"]["properties"]
+    common = {"mutation", "validationActions", "exemptUsers"}
+    options = {
+        f"{rule}.{o}" for rule, each in rules.items() for o in each["properties"].keys() - common
+    }
+    assert options == OPTIONS.keys()
+
+
+@pytest.mark.parametrize("field", POLICIES)
+def test_a_policys_field(field: str) -> None:
+    one, other, value = POLICIES[field]
+    assert said(value, one) != said(value, other)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_of_a_rule(option: str) -> None:
+    rule, _, name = option.partition(".")
+    chosen, value = OPTIONS[option]
+    alone: Json = {**OFF, "rules": {rule: {"validationActions": ["Deny"]}}}
+    mutates = next(each.mutates for each in RULES if each.name == rule)
+    if mutates:
+        alone["rules"][rule]["mutation"] = "Enabled"
+    changed = copy.deepcopy(alone)
+    changed["rules"][rule][name] = chosen
+    assert said(value, alone) != said(value, changed)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_what_every_rule_has(rule: Any) -> None:
+    """`mutation`, `validationActions` and `exemptUsers` reach this rule's setting alone."""
+    options: Json = {"validationActions": ["Audit"], "exemptUsers": ["jane"]}
+    if rule.mutates:
+        options["mutation"] = "DryRun"
+    head = {"apiVersion": "batten.dev/v1alpha1", "kind": "HardeningPolicy"}
+    spec = {"defaults": {"validationActions": ["Warn"]}, "rules": {rule.name: options}}
+    read = read_policy({**head, "metadata": {"name": "a"}, "spec": spec})
+    settings = [s for top in read.policy.settings for s in (top, *top.weaker)]
+    (own,) = (each for each in settings if each.rule.name == rule.name)
+    assert (own.actions, own.exempt_users) == (frozenset(("Audit",)), frozenset(("jane",)))
+    assert own.mutation == ("DryRun" if rule.mutates else "Disabled")
+    assert all("jane" not in each.exempt_users for each in settings if each is not own)
+
+
+def test_an_exempt_user_is_held_by_the_other_rules() -> None:
+    spec = {"rules": {"no-latest-tag": {"exemptUsers": ["jane"]}}}
+    assert said(LATEST, spec, user="jane") != said(LATEST, spec, user="joe")
+
+
+@pytest.mark.parametrize("field", EXCEPTIONS)
+def test_an_exceptions_field(field: str) -> None:
+    assert said(LABELLED, None, EXCEPTION) != said(LABELLED)
+    assert said(LABELLED, None, EXCEPTION) != said(LABELLED, None, EXCEPTION | EXCEPTIONS[field])

@@ -1,0 +1,171 @@
+"""Which policy governs, and which exceptions hold: compared with the plainest way to find out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batten_webhooks import governance as module
+from batten_webhooks.governance import (
+    Exemption,
+    Governance,
+    GoverningPolicy,
+    conflicts,
+    disjoint,
+)
+from batten_webhooks.image_pattern import parse_pattern
+from batten_webhooks.policy import PRESETS, Policy
+from batten_webhooks.selectors import EVERYTHING, Operator, Requirement, Selector, selector
+from batten_webhooks.workload import read_object
+
+DEFAULT = Policy("the default", ())
+NOW = 1_800_000_000.0
+
+keys, values = st.sampled_from("abc"), st.sampled_from(["", "1", "2"])
+operators: st.SearchStrategy[Operator] = st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist"])
+requirements = st.builds(
+    lambda key, operator, some: Requirement(
+        key, operator, frozenset(some) if operator in {"In", "NotIn"} else frozenset()
+    ),
+    keys,
+    operators,
+    st.sets(values, min_size=1),
+)
+selectors = st.builds(lambda found: selector({}, tuple(found)), st.lists(requirements, max_size=2))
+labels = st.dictionaries(keys, values)
+policies = st.lists(
+    st.builds(
+        lambda name, priority, namespaces, pods: GoverningPolicy(
+            name, Policy(name, ()), priority, namespaces, pods
+        ),
+        st.text("xyz", min_size=1, max_size=4),
+        st.integers(-2, 2),
+        selectors,
+        selectors,
+    ),
+    max_size=12,
+    unique_by=lambda policy: policy.name,
+)
+
+
+@given(policies, st.lists(st.tuples(labels, labels), min_size=1, max_size=4))
+def test_the_first_that_matches_governs(
+    found: list[GoverningPolicy], asked: list[tuple[dict[str, str], dict[str, str]]]
+) -> None:
+    """One snapshot, asked for one namespace whose labels change."""
+    snapshot = Governance(DEFAULT, found)
+    for namespace, pod in asked:
+        matching = [
+            policy
+            for policy in sorted(found, key=lambda policy: (-policy.priority, policy.name))
+            if policy.namespaces.matches(namespace) and policy.pods.matches(pod)
+        ]
+        expected = matching[0].policy if matching else DEFAULT
+        assert snapshot.governing("shop", namespace, pod, NOW).policy is expected
+        assert snapshot.matching("shop", namespace, pod) == matching
+
+
+def test_a_name_needs_no_labels() -> None:
+    named = selector({"kubernetes.io/metadata.name": "shop"})
+    snapshot = Governance(DEFAULT, [GoverningPolicy("a", PRESETS["baseline"], 0, named)])
+    assert not snapshot.needs_labels
+    assert snapshot.governing("shop", {}, {}, NOW).policy is PRESETS["baseline"]
+    # Nobody gives a namespace another name by a label.
+    forged = {"kubernetes.io/metadata.name": "shop"}
+    assert snapshot.governing("other", forged, {}, NOW).policy is DEFAULT
+
+
+def test_what_is_kept_ready_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_NAMESPACES", 5)
+    snapshot = Governance(DEFAULT, [GoverningPolicy("a", DEFAULT)])
+    for number in range(50):
+        snapshot.governing(f"namespace-{number}", {}, {}, NOW)
+        assert len(snapshot._namespaces) <= 5
+
+
+# --- conflicts -----------------------------------------------------------------------------------
+
+
+def policy(name: str, namespaces: Selector = EVERYTHING, pods: Selector = EVERYTHING) -> Any:
+    return GoverningPolicy(name, DEFAULT, 0, namespaces, pods)
+
+
+def test_policies_that_cannot_match_the_same_pod_do_not_conflict() -> None:
+    gold, lead = selector({"tier": "gold"}), selector({"tier": "lead"})
+    some = selector({}, (Requirement("tier", "Exists"),))
+    assert disjoint(policy("a", gold), policy("b", lead))
+    assert not disjoint(policy("a", gold), policy("b", some))
+    assert disjoint(policy("a", some, gold), policy("b", some, lead))
+    assert conflicts(policy("b", gold), [policy("a", lead)]) == []
+    (told,) = conflicts(policy("b", gold), [policy("a", some)])
+    assert '"a" governs, the first by name' in told
+
+
+# --- exceptions ----------------------------------------------------------------------------------
+
+
+def workload(*containers: dict[str, str], **labels: str) -> Any:
+    value = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "labels": labels},
+        "spec": {"containers": list(containers) or [{"name": "app", "image": "nginx:1"}]},
+    }
+    return read_object(value)
+
+
+def exemption(name: str = "e", **fields: Any) -> Exemption:
+    given = {"namespaces": {"shop"}, "rules": {"probes"}, "expires": NOW + 1, **fields}
+    sets = ("namespaces", "rules", "containers")
+    changed = {key: frozenset(v) if key in sets else v for key, v in given.items()}
+    made: Any = {"name": name, "reason": "r", **changed}
+    return Exemption(**made)
+
+
+def lifting(
+    found: Exemption, container: str = "app", namespace: str = "shop", pod: Any = None
+) -> bool:
+    subject = pod or workload()
+    labels = subject.template.metadata.labels or {}
+    governed = Governance(DEFAULT, (), [found]).governing(namespace, {}, labels, NOW)
+    return governed.exemptions.holding(subject).lifting("probes", container) is found
+
+
+def test_an_exception_holds_where_all_of_it_matches() -> None:
+    assert lifting(exemption())
+    assert lifting(exemption(), container="")
+    assert not lifting(exemption(), namespace="shop-evil")
+    assert not lifting(exemption(rules={"resources"}))
+    assert lifting(exemption(containers={"app"}))
+    assert not lifting(exemption(containers={"app"}), container="")
+    assert not lifting(exemption(containers={"other"}))
+    images = (parse_pattern("docker.io/library/*"),)
+    assert lifting(exemption(images=images))
+    assert not lifting(exemption(images=images), container="")
+    assert not lifting(exemption(images=images), container="no-such")
+    pods = selector({"app": "web"})
+    assert lifting(exemption(pods=pods), pod=workload(app="web"))
+    assert not lifting(exemption(pods=pods), pod=workload(app="other"))
+
+
+def test_it_ends_to_the_second() -> None:
+    assert lifting(exemption(expires=NOW + 0.001))
+    assert not lifting(exemption(expires=NOW))
+
+
+def test_containers_of_one_name_are_only_lifted_together() -> None:
+    images = (parse_pattern("nginx"),)
+    twice = workload({"name": "app", "image": "nginx"}, {"name": "app", "image": "evil/nginx"})
+    assert not lifting(exemption(images=images), pod=twice)
+
+
+def test_of_many_the_last_to_end_is_named() -> None:
+    some = [exemption(f"e{number}", expires=NOW + number) for number in range(1, 6)]
+    some.append(exemption("app", expires=NOW + 3, containers={"app"}))
+    governed = Governance(DEFAULT, (), some).governing("shop", {}, {}, NOW)
+    found = governed.exemptions.holding(workload()).lifting("probes", "app")
+    assert found is not None
+    assert found.name == "e5"
