@@ -6,6 +6,7 @@ that has no owner. What its Pods have in common is told once.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ OUTCOMES: tuple[Outcome, ...] = ("compliant", "changed", "warned", "excepted", "
 # More remarks of one workload are not kept: its Pods could otherwise fill the memory.
 MOST_REMARKS = 500
 MOST_LINES = 40
+# Words that YAML needs no quotes for, unless they are reserved.
+_PLAIN = re.compile(r"/?[A-Za-z][\w./-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +322,7 @@ def _entry(head: str, item: Any, indent: str) -> list[str]:
 
 
 def _scalar(value: Any) -> str:
-    if isinstance(value, str) and value.isascii() and value.isalpha() and not _reserved(value):
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _reserved(value):
         return value
     return msgspec.json.encode(value).decode()
 
