@@ -67,16 +67,27 @@ class _Evaluation:
         self._mutable = not workload.windows_by_selector
         self._context = Context(facts=facts, version=policy.version)
 
-    def run(self, setting: Setting, only: frozenset[str] | None = None) -> None:
-        """Judge by one rule, `only` what it finds in these containers ("" is the Pod)."""
-        rule, mutation = setting.rule, setting.mutation
-        if not self._judge and mutation == "Disabled":
+    def run(self, setting: Setting) -> None:
+        """Judge by one rule."""
+        if not self._judge and setting.mutation == "Disabled":
             return
-        context = self._context
+        rule = setting.rule
+        if rule.name in self._holding.rules or self._facts.requester in setting.exempt_users:
+            self._run_with_exceptions(setting)
+            return
+        for count, found in enumerate(
+            rule.check(self._workload, setting.parameters, self._context)
+        ):
+            if count == MOST_FINDINGS:
+                break
+            self._take(setting, found)
+
+    def _run_with_exceptions(self, setting: Setting, only: frozenset[str] | None = None) -> None:
+        """`only` what it finds in these containers ("" is the Pod)."""
+        rule, context = setting.rule, self._context
         lifted: set[str] = set()
         exempt_user = self._facts.requester in setting.exempt_users
-        exempt = exempt_user or rule.name in self._holding
-        if exempt and not exempt_user:
+        if not exempt_user:
             apart = self._holding.containers(rule.name)
             context = Context(context.facts, context.version, apart)
         for count, found in enumerate(rule.check(self._workload, setting.parameters, context)):
@@ -84,20 +95,23 @@ class _Evaluation:
                 break
             if only is not None and found.container not in only:
                 continue
-            exception = self._exception(setting, found, exempt_user=exempt_user) if exempt else ""
-            if exception:
-                lifted.add(found.container)
-                if isinstance(found, Finding):
-                    self._lift(setting, found, exception)
-            elif isinstance(found, Finding):
+            exception = self._exception(setting, found, exempt_user=exempt_user)
+            if not exception:
                 self._take(setting, found)
-            elif mutation != "Disabled" and self._mutable:
-                self.unknowns.append(replace(found, rule=rule.name))
-        if lifted:
-            for weaker in setting.weaker:
-                self.run(weaker, frozenset(lifted))
+                continue
+            lifted.add(found.container)
+            if isinstance(found, Finding):
+                self._lift(setting, found, exception)
+        for weaker in setting.weaker if lifted else ():
+            self._run_with_exceptions(weaker, frozenset(lifted))
 
-    def _take(self, setting: Setting, finding: Finding) -> None:
+    def _take(self, setting: Setting, found: Finding | Unknown) -> None:
+        if isinstance(found, Finding):
+            self._take_finding(setting, found)
+        elif setting.mutation != "Disabled" and self._mutable:
+            self.unknowns.append(replace(found, rule=setting.rule.name))
+
+    def _take_finding(self, setting: Setting, finding: Finding) -> None:
         rule, mutation = setting.rule, setting.mutation
         if finding.changes and not self._mutable:
             finding = replace(finding, remedy=WINDOWS_REMEDY, changes=())

@@ -97,6 +97,7 @@ class _Index(Generic[T]):
 
     def __init__(self, items: Iterable[T], keys: Callable[[T], Iterable[Hashable]]) -> None:
         self._items = tuple(items)
+        self.empty = not self._items
         self._by_key: dict[Hashable, list[int]] = {}
         self._always: list[int] = []
         for rank, item in enumerate(self._items):
@@ -127,14 +128,11 @@ def _exemption_keys(exemption: Exemption) -> tuple[Hashable, ...]:
 class Holding:
     """The exceptions that hold for one workload, by rule."""
 
-    __slots__ = ("_by_rule", "_workload")
+    __slots__ = ("_workload", "rules")
 
-    def __init__(self, by_rule: dict[str, list[Exemption]], workload: Workload) -> None:
-        self._by_rule = by_rule
+    def __init__(self, rules: dict[str, list[Exemption]], workload: Workload) -> None:
+        self.rules = rules
         self._workload = workload
-
-    def __contains__(self, rule: object) -> bool:
-        return rule in self._by_rule
 
     def lifting(self, rule: str, container: str) -> Exemption | None:
         """The one that lifts a finding of the rule, "" being the Pod itself: the last to end."""
@@ -142,7 +140,7 @@ class Holding:
         images = [site.container.image or "" for site in sites if site.name == container]
         covering = [
             exemption
-            for exemption in self._by_rule.get(rule, ())
+            for exemption in self.rules.get(rule, ())
             if exemption.covers(container, images)
         ]
         return max(covering, key=lambda exemption: exemption.expires, default=None)
@@ -164,6 +162,8 @@ class Exemptions:
         self._now = now
 
     def holding(self, workload: Workload) -> Holding:
+        if self._index.empty:
+            return Holding({}, workload)
         keys: list[Hashable] = [*self._pod_labels.items()]
         keys += [site.name for site in workload.sites]
         by_rule: dict[str, list[Exemption]] = {}
