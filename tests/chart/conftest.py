@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from batten_chart import Rendered, render
+from batten_chart import Rendered, render, without_definitions
 from batten_cluster import ControlPlane
 from batten_e2e import Kubectl
 
@@ -30,7 +30,8 @@ def kubectl(plane: ControlPlane) -> Kubectl:
 
 @pytest.fixture
 def applied(kubectl: Kubectl) -> Iterator[Callable[..., Rendered]]:
-    """Apply the chart with some values; it is removed at the end."""
+    """Apply the chart with some values; it is removed at the end, but for the definitions, whose
+    deletion an API server takes its time for."""
     done: list[Rendered] = []
 
     def apply(**values: Any) -> Rendered:
@@ -41,4 +42,5 @@ def applied(kubectl: Kubectl) -> Iterator[Callable[..., Rendered]]:
 
     yield apply
     for rendered in done:
-        kubectl("delete", "--ignore-not-found", "-f", "-", stdin=rendered.text).require()
+        manifests = without_definitions(rendered)
+        kubectl("delete", "--ignore-not-found", "-f", "-", stdin=manifests).require()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from batten_chart import CHART, NAMESPACE, Rendered, render
+from batten_chart import CHART, NAMESPACE, Rendered, render, without_definitions
 from batten_e2e import Kubectl, Namespace, eventually, new_namespace, run
 from batten_tools import helm
 
@@ -187,9 +187,12 @@ def test_an_upgrade_leaves_the_bundle(kubectl: Kubectl, plane: Any, how: str) ->
             texts = ("template", "batten", str(CHART), "--namespace", NAMESPACE, *settings)
             kubectl("apply", "-f", "-", stdin=run(helm(), *texts).require().stdout).require()
             return
-        side = f"--server-side={'true' if 'server' in how else 'false'}"
-        options = ("--namespace", NAMESPACE, "--kubeconfig", str(plane.kubeconfig), side)
-        command = ("upgrade", "--install", "batten", str(CHART), *options, *settings)
+        server = "server" in how
+        # The definitions of another test may still be there.
+        side = ("--server-side=true", "--force-conflicts") if server else ("--server-side=false",)
+        options = ("--namespace", NAMESPACE, "--kubeconfig", str(plane.kubeconfig), *side)
+        command = ("upgrade", "--install", "--take-ownership", "batten", str(CHART))
+        command += (*options, *settings)
         run(helm(), *command).require()
 
     install()
@@ -201,14 +204,13 @@ def test_an_upgrade_leaves_the_bundle(kubectl: Kubectl, plane: Any, how: str) ->
         assert {webhook["clientConfig"]["caBundle"] for webhook in after} == {bundle}
     finally:
         if how == "kubectl":
-            kubectl("delete", "-f", "-", stdin=render().text).require()
+            kubectl("delete", "-f", "-", stdin=without_definitions(render())).require()
         else:
             options = ("--namespace", NAMESPACE, "--kubeconfig", str(plane.kubeconfig))
             run(helm(), "uninstall", "batten", *options).require()
             # The definitions stay, and with them every policy and exception.
             stayed = kubectl("get", "crd", *CRDS, "-o", "name").require().stdout.split()
             assert len(stayed) == 2
-            kubectl("delete", "crd", *CRDS).require()
     assert not configurations(kubectl)
 
 

@@ -216,21 +216,21 @@ def test_an_exception_lifts_one_rule_of_one_container_until_it_ends(
     # Nothing else is lifted.
     assert "no-privileged" in (refused(team, pod(**PRIVILEGED)) or "")
 
-    ends = datetime.now(UTC) + timedelta(seconds=4)
-    soon = exception(
-        team.name, team.name, "run-as-non-root", expires=ends.strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
-    apply(soon).require()
-    warned = eventually(
-        lambda: (
-            ((done := team.apply(pod("late", **ROOT))).code == 0 and "ends" in done.stderr and done)
-            or None
-        ),
-        "the end is near",
-        3,
-    )
-    assert f'HardeningException "{team.name}" ends within a day' in warned.stderr
-    eventually(lambda: refused(team, pod(**ROOT)), "the exception has ended", 10)
+
+def test_an_exception_warns_before_its_end_and_then_is_gone(team: Namespace, apply: Apply) -> None:
+    def until(**left: float) -> None:
+        ends = (datetime.now(UTC) + timedelta(**left)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        apply(exception(team.name, team.name, "run-as-non-root", expires=ends)).require()
+
+    until(days=13.5)
+
+    def warned() -> str | None:
+        done = team.apply(pod("late", **ROOT))
+        return done.stderr if done.code == 0 else None
+
+    assert f'HardeningException "{team.name}" ends in 13 days' in eventually(warned, "it holds", 10)
+    until(seconds=2)
+    eventually(lambda: refused(team, pod(**ROOT)), "the exception has ended", 20)
 
 
 def test_what_is_excepted_is_not_changed(team: Namespace, apply: Apply) -> None:

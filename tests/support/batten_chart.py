@@ -68,6 +68,13 @@ def render(**values: Any) -> Rendered:
     return Rendered(template(values).require().stdout)
 
 
+def without_definitions(rendered: Rendered) -> str:
+    """Its manifests but for the definitions, which stay when a release goes."""
+    return yaml.safe_dump_all(
+        value for value in rendered.objects if value["kind"] != "CustomResourceDefinition"
+    )
+
+
 def nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """`("a", "b"), 1` → `{"a": {"b": 1}}`."""
     for name in reversed(path):

@@ -11,22 +11,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from batten_webhooks.governance import NAME_LABEL
-from batten_webhooks.policy import Policy, Setting
-from batten_webhooks.rules.rule import Cel, Version
+from batten_webhooks.governance import NAME_LABEL, GoverningPolicy
+from batten_webhooks.policy import Setting
+from batten_webhooks.rules.rule import Version, cel_list
+from batten_webhooks.selectors import Requirement, Selector
 from batten_webhooks.verdict import Action
 
 Json = dict[str, Any]
-PREFIX = "batten-"
 API_VERSION = "admissionregistration.k8s.io/v1"
-EMPTY = ".orValue([])"
+# By this label everything that was exported is found again.
+LABELS = {"app.kubernetes.io/managed-by": "batten-export"}
+
+
+def _containers(owner: str) -> str:
+    """Of two types, which only `dyn` lets stand in one list."""
+    roles = ("containers", "initContainers", "ephemeralContainers")
+    return " + ".join(f"dyn({owner}.spec.?{role}.orValue([]))" for role in roles)
+
+
 VARIABLES = {
     "spec": "object.spec",
-    # Of two types, which only `dyn` lets stand in one list.
-    "containers": " + ".join(
-        f"dyn(object.spec.?{role}{EMPTY})"
-        for role in ("containers", "initContainers", "ephemeralContainers")
-    ),
+    "containers": _containers("object"),
+    "before": f"oldObject == null ? [] : {_containers('oldObject')}",
+    # Of a Pod that stands, the API server lets nothing change that rules look at but images.
+    "added": "variables.containers.filter(c, !variables.before.exists(b, b.name == c.name))",
+    "changed": "variables.containers.filter(c, "
+    "!variables.before.exists(b, b.name == c.name && b.?image == c.?image))",
     "windows": "object.spec.?os.?name.orValue('') == 'windows'",
     "userNamespace": "!object.spec.?hostUsers.orValue(true)",
 }
@@ -40,21 +50,47 @@ class Export:
     left_out: tuple[str, ...]
 
 
-def vap(policy: Policy, exempt: Iterable[str]) -> Export:
-    """Policies and bindings, one pair for each set of actions; `exempt` are names of namespaces."""
-    groups: dict[tuple[str, ...], list[Setting]] = {}
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """A rule's, on everybody for whom `guard`, an expression, is true."""
+
+    setting: Setting
+    guard: str = ""
+
+
+def vap(governing: GoverningPolicy, exempt: Iterable[str]) -> Export:
+    """Policies and bindings, one pair for each set of actions; `exempt` are names of namespaces.
+
+    The names of a policy's begin with its own, those of a preset, which has none, do not.
+    """
+    groups: dict[tuple[str, ...], list[_Demand]] = {}
     left_out = []
-    for setting in policy.settings:
-        if setting.rule.cel is None:
+    for setting in governing.policy.settings:
+        if setting.rule.cel is None and setting.actions:
             left_out.append(setting.rule.name)
-        elif setting.actions:
-            groups.setdefault(_actions(setting.actions), []).append(setting)
+        for demand in _demands(setting):
+            groups.setdefault(_actions(demand.setting.actions), []).append(demand)
+    constraints = _constraints(governing, exempt)
     manifests = []
-    for actions, settings in groups.items():
-        name = PREFIX + "-".join(action.lower() for action in actions)
-        manifests.append(_policy(name, settings, policy.version, sorted(exempt)))
+    for actions, demands in groups.items():
+        words = ("batten", governing.name, *(action.lower() for action in actions))
+        name = "-".join(word for word in words if word)
+        manifests.append(_policy(name, constraints, demands, governing.policy.version))
         manifests.append(_binding(name, actions))
     return Export(manifests, tuple(left_out))
+
+
+def _demands(setting: Setting, guard: str = "") -> Iterator[_Demand]:
+    """The weaker rules within this one hold for the users that it exempts."""
+    if setting.rule.cel is None or not setting.actions:
+        return
+    if not setting.exempt_users:
+        yield _Demand(setting, guard)
+        return
+    exempt = f"request.userInfo.username in {cel_list(setting.exempt_users)}"
+    yield _Demand(setting, " && ".join(filter(None, (guard, f"!({exempt})"))))
+    for weaker in setting.weaker:
+        yield from _demands(weaker, " && ".join(filter(None, (guard, exempt))))
 
 
 def _actions(actions: Iterable[Action]) -> tuple[str, ...]:
@@ -63,36 +99,28 @@ def _actions(actions: Iterable[Action]) -> tuple[str, ...]:
     return tuple(action for action in found if not (action == "Warn" and "Deny" in found))
 
 
-def _policy(name: str, settings: list[Setting], version: Version, exempt: list[str]) -> Json:
-    selector = {"key": NAME_LABEL, "operator": "NotIn", "values": exempt}
+def _constraints(governing: GoverningPolicy, exempt: Iterable[str]) -> Json:
+    apart = Requirement(NAME_LABEL, "NotIn", frozenset(exempt))
+    constraints: Json = {
+        "matchPolicy": "Equivalent",
+        "namespaceSelector": _selector(Selector((*governing.namespaces.requirements, apart))),
+        "resourceRules": [
+            _resources("pods", "CREATE", "UPDATE"),
+            _resources("pods/ephemeralcontainers", "UPDATE"),
+        ],
+    }
+    if governing.pods.requirements:
+        constraints["objectSelector"] = _selector(governing.pods)
+    return constraints
+
+
+def _selector(selector: Selector) -> Json:
     return {
-        "apiVersion": API_VERSION,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {
-                "matchPolicy": "Equivalent",
-                "namespaceSelector": {"matchExpressions": [selector]},
-                "resourceRules": [
-                    _resources("pods", "CREATE", "UPDATE"),
-                    _resources("pods/ephemeralcontainers", "UPDATE"),
-                ],
-            },
-            "matchConditions": [
-                {
-                    "name": "spec-changed",
-                    "expression": "request.operation != 'UPDATE' || object.spec != oldObject.spec",
-                }
-            ],
-            "variables": [
-                {"name": variable, "expression": expression}
-                for variable, expression in VARIABLES.items()
-            ],
-            "validations": [
-                validation for setting in settings for validation in _validations(setting, version)
-            ],
-        },
+        "matchExpressions": [
+            {"key": each.key, "operator": each.operator}
+            | ({"values": sorted(each.values)} if each.values else {})
+            for each in selector.requirements
+        ]
     }
 
 
@@ -106,19 +134,51 @@ def _resources(resource: str, *operations: str) -> Json:
     }
 
 
-def _validations(setting: Setting, version: Version) -> Iterator[Json]:
+def _policy(name: str, constraints: Json, demands: list[_Demand], version: Version) -> Json:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name, "labels": dict(LABELS)},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": constraints,
+            "matchConditions": [
+                {
+                    "name": "spec-changed",
+                    "expression": "request.operation != 'UPDATE' || object.spec != oldObject.spec",
+                }
+            ],
+            "variables": [
+                {"name": variable, "expression": expression}
+                for variable, expression in VARIABLES.items()
+            ],
+            "validations": [
+                validation for demand in demands for validation in _validations(demand, version)
+            ],
+        },
+    }
+
+
+def _validations(demand: _Demand, version: Version) -> Iterator[Json]:
     """One for the Pod, one for its containers, each with the way out in its message."""
-    rule = setting.rule
-    assert rule.cel is not None  # noqa: S101 - only such settings are grouped
-    cel: Cel = rule.cel(setting.parameters, version)
+    rule = demand.setting.rule
+    if rule.cel is None:
+        return
+    cel = rule.cel(demand.setting.parameters, version)
     details = f"{cel.detail} (batten explain {rule.name})"
+    unless = f"!({demand.guard}) || " if demand.guard else ""
     if cel.pod:
-        yield {"expression": cel.pod, "message": f"{rule.name}: {details}", "reason": "Forbidden"}
+        yield {
+            "expression": f"request.operation == 'UPDATE' || {unless}({cel.pod})",
+            "message": f"{rule.name}: {details}",
+            "reason": "Forbidden",
+        }
     if cel.container:
-        broken = f"variables.containers.filter(c, !({cel.container})).map(c, c.name).join(', ')"
+        judged = "variables.changed" if cel.of_image else "variables.added"
+        broken = f"{judged}.filter(c, !({cel.container})).map(c, c.name).join(', ')"
         head, tail = json.dumps(f"{rule.name}: container "), json.dumps(f": {details}")
         yield {
-            "expression": f"variables.containers.all(c, {cel.container})",
+            "expression": f"{unless}{judged}.all(c, {cel.container})",
             "message": f"{rule.name}: {details}",
             "messageExpression": f"{head} + {broken} + {tail}",
             "reason": "Forbidden",
@@ -129,6 +189,6 @@ def _binding(name: str, actions: tuple[str, ...]) -> Json:
     return {
         "apiVersion": API_VERSION,
         "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": dict(LABELS)},
         "spec": {"policyName": name, "validationActions": list(actions)},
     }

@@ -5,28 +5,46 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from batten_webhooks.cli.judge import read_governing_files, read_policy
+from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli.judge import read_governing_files
 from batten_webhooks.export import vap
-from batten_webhooks.governance import EXEMPT
+from batten_webhooks.governance import EXEMPT, Exemption, GoverningPolicy
 from batten_webhooks.messages import printable
+from batten_webhooks.policy import PRESETS
 
 
 def run(options: Namespace) -> int:
     import yaml  # noqa: PLC0415 - takes its time
 
-    exported = vap(read_policy(options.policy), EXEMPT | set(options.exempt))
+    governing = _governing(options.policy)
+    exported = vap(governing, EXEMPT | set(options.exempt))
     yaml.safe_dump_all(exported.manifests, sys.stdout, sort_keys=False, width=100)
     if exported.left_out:
-        _tell(f"CEL cannot say, so that nothing holds: {', '.join(exported.left_out)}")
-    if options.exceptions:
-        governance, _ = read_governing_files(options.exceptions)
-        for exemption in governance.exemptions:
-            rules = ", ".join(sorted(exemption.rules))
-            _tell(
-                f'HardeningException "{printable(exemption.name)}": left out, for CEL has no clock:'
-                f" {rules} will hold for it, too"
-            )
+        left_out = ", ".join(exported.left_out)
+        _tell(f"left out, for they change Pods or look beyond what CEL can say: {left_out}")
+    for exemption in _exemptions(options.exceptions):
+        rules = ", ".join(sorted(exemption.rules))
+        _tell(
+            f'HardeningException "{printable(exemption.name)}": left out, for CEL has no clock:'
+            f" {rules} will hold for it, too"
+        )
     return 0
+
+
+def _governing(name: str) -> GoverningPolicy:
+    """Raises CannotRun."""
+    if name in PRESETS:
+        return GoverningPolicy("", PRESETS[name])
+    policies = tuple(read_governing_files([name])[0].policies)
+    if len(policies) != 1:
+        held = f"{len(policies)} HardeningPolicies: export one file at a time, with one policy each"
+        raise CannotRun(f"--policy {name}: holds {held if policies else 'no HardeningPolicy'}")
+    return policies[0]
+
+
+def _exemptions(names: list[str]) -> tuple[Exemption, ...]:
+    """Raises CannotRun."""
+    return tuple(read_governing_files(names)[0].exemptions) if names else ()
 
 
 def _tell(line: str) -> None:

@@ -35,11 +35,21 @@ from functools import lru_cache
 from typing import Any
 
 from batten_webhooks.reference import InvalidReference, parse_reference
-from batten_webhooks.rules.rule import Context, NoParameters, Rule, shown
+from batten_webhooks.rules.rule import Cel, Context, NoParameters, Rule, Version, shown
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
 LONGEST_REMEMBERED = 512
+
+# The grammar of references in RE2, with a tag or a digest. A first part with a dot is a registry.
+_HOST = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_REGISTRY = rf"(?:{_HOST}(?:\.{_HOST})*|\[[a-fA-F0-9]*:[a-fA-F0-9:]*\])(?::[0-9]+)?"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_NAMESPACE = r"[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*"
+_TAG = r":\w[\w.-]{0,127}"
+_DIGEST = r"@(?:sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128})"
+_NAME = rf"(?:(?:{_REGISTRY}|{_NAMESPACE})(?:/{_PART})+|{_PART})"
+_PINNED = rf"^{_NAME}(?:{_TAG}|(?:{_TAG})?{_DIGEST})$"
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
@@ -90,9 +100,18 @@ def _finding(path: str, container: str, detail: str) -> Finding:
     )
 
 
-RULE = Rule(
-    name="no-latest-tag",
-    level="hardened",
-    doc=__doc__,
-    check=check,
-)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    volume, image = "v.image.?reference.orValue('')", "c.?image.orValue('')"
+    return Cel(
+        detail="name the tag of a version, or a digest",
+        pod=f"variables.spec.?volumes.orValue([]).all(v, !has(v.image) || {_fine(volume)})",
+        container=_fine(image),
+        of_image=True,
+    )
+
+
+def _fine(image: str) -> str:
+    return f"({image}.matches(r'{_PINNED}') && !{image}.endsWith(':latest'))"
+
+
+RULE = Rule(name="no-latest-tag", level="hardened", doc=__doc__, check=check, cel=cel)

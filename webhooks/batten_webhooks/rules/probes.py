@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import WARN, Context, NoParameters, Rule
+from batten_webhooks.rules.rule import WARN, Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -64,4 +64,13 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
             )
 
 
-RULE = Rule(name="probes", level="advice", doc=__doc__, check=check, actions=WARN)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    return Cel(
+        detail="add a readinessProbe, and a livenessProbe that fails only where a restart helps",
+        pod="variables.spec.?restartPolicy.orValue('Always') != 'Always'"
+        " || variables.spec.containers.all(c, size(c.?ports.orValue([])) == 0"
+        " || (has(c.readinessProbe) && has(c.livenessProbe)))",
+    )
+
+
+RULE = Rule(name="probes", level="advice", doc=__doc__, check=check, cel=cel, actions=WARN)

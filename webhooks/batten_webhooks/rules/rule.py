@@ -64,11 +64,13 @@ class Cel:
 
     `pod` is asked once, `container` of each container `c` of any sort. They know `variables.spec`
     (the Pod's), `variables.windows` and `variables.userNamespace`. `detail` says the way out.
+    With `of_image` containers whose image alone has changed are asked about again.
     """
 
     detail: str
     pod: str = ""
     container: str = ""
+    of_image: bool = False
 
 
 Check = Callable[[Workload, Any, Context], Iterator[Finding | Unknown]]

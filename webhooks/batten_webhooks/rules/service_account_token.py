@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batten_webhooks.rules.rule import AUDIT, Context, NoParameters, Rule
+from batten_webhooks.rules.rule import AUDIT, Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import Workload
 
@@ -47,4 +47,20 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
         )
 
 
-RULE = Rule(name="service-account-token", level="advice", doc=__doc__, check=check, actions=AUDIT)
+def cel(_: NoParameters, _version: Version) -> Cel:
+    """The API server says the same in `serviceAccount` and `serviceAccountName`."""
+    return Cel(
+        detail="set automountServiceAccountToken to false, or name a ServiceAccount of its own",
+        pod="!variables.spec.?automountServiceAccountToken.orValue(true)"
+        " || !(variables.spec.?serviceAccountName.orValue('') in ['', 'default'])",
+    )
+
+
+RULE = Rule(
+    name="service-account-token",
+    level="advice",
+    doc=__doc__,
+    check=check,
+    cel=cel,
+    actions=AUDIT,
+)
