@@ -290,7 +290,7 @@ def test_an_update_is_judged_by_what_it_adds(plane: ControlPlane, namespace: Nam
         assert "no-latest-tag: container app: name the tag" in moved.stderr
         assert "read-only-root-filesystem" not in moved.stderr
         debug = {"name": "debug", "image": IMAGE}
-        assert "no-privilege-escalation: container debug:" in attached(namespace, debug).stderr
+        assert "run-as-non-root: container debug: set" in attached(namespace, debug).stderr
         debug["securityContext"] = SAFE  # type: ignore[assignment]
         attached(namespace, debug).require()
     namespace.kubectl("delete", "pod", "old", "--force").require()
@@ -332,7 +332,7 @@ def test_a_policys_own_match_actions_and_exempt_users(
     names = {value["metadata"]["name"] for value in yaml.safe_load_all(exported.out)}
     # The advice keeps its own actions.
     assert names == {f"batten-shops-{actions}" for actions in ("deny-audit", "warn", "audit")}
-    governed = pod(securityContext=PRIVILEGED.copy())
+    governed = pod(securityContext={"privileged": True})
     governed["metadata"]["labels"] = {"tier": "front"}
     governed["spec"]["volumes"] = [{"name": "node", "hostPath": {"path": "/"}}]
     free = pod(securityContext={"privileged": True})
@@ -344,7 +344,8 @@ def test_a_policys_own_match_actions_and_exempt_users(
             assert "Warning: Validation failed for ValidatingAdmissionPolicy" in said
             assert tried(namespace, free).code == 0
             # This user need not drop them, and is held to the weaker rule.
-            governed["spec"]["containers"][0]["securityContext"].pop("privileged")
+            added = {"capabilities": {"add": ["SYS_ADMIN"]}}
+            governed["spec"]["containers"][0]["securityContext"] = added
             said = tried(namespace, governed).stderr
             assert "no-added-capabilities: container app: " in said
             governed["spec"]["containers"][0].pop("securityContext")
