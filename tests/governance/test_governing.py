@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -104,6 +106,23 @@ def test_policies_that_cannot_match_the_same_pod_do_not_conflict() -> None:
     assert '"a" governs, the first by name' in told
 
 
+@given(selectors, selectors, selectors, selectors)
+def test_disjoint_is_exact(
+    namespaces: Selector, pods: Selector, other_namespaces: Selector, other_pods: Selector
+) -> None:
+    """Each key for itself absent, one of the values, or another one than all of them."""
+    worlds = [
+        {key: value for key, value in zip("abc", found, strict=True) if value is not None}
+        for found in itertools.product((None, "", "1", "2", "else"), repeat=3)
+    ]
+
+    def both(one: Selector, other: Selector) -> bool:
+        return any(one.matches(labels) and other.matches(labels) for labels in worlds)
+
+    told = disjoint(policy("a", namespaces, pods), policy("b", other_namespaces, other_pods))
+    assert told is not (both(namespaces, other_namespaces) and both(pods, other_pods))
+
+
 # --- exceptions ----------------------------------------------------------------------------------
 
 
@@ -169,3 +188,29 @@ def test_of_many_the_last_to_end_is_named() -> None:
     found = governed.exemptions.holding(workload()).lifting("probes", "app")
     assert found is not None
     assert found.name == "e5"
+
+
+def test_images_are_read_once_for_all_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may create Pods could stall the webhooks with many containers otherwise."""
+    read: list[str] = []
+    covers = Exemption.covers
+
+    def counted(self: Exemption, container: str, images: Iterable[str]) -> bool:
+        images = list(images)
+        read.extend(images)
+        return covers(self, container, images)
+
+    monkeypatch.setattr(Exemption, "covers", counted)
+    containers = [{"name": f"c{number}", "image": "nginx:1"} for number in range(1000)]
+    rules = {setting.rule.name for setting in PRESETS["hardened"].settings}
+    found = exemption(rules=rules, images=(parse_pattern("redis"), parse_pattern("nginx")))
+    governed = Governance(DEFAULT, (), [found]).governing("shop", {}, {}, NOW)
+    holding = governed.exemptions.holding(workload(*containers))
+    lifted = {name for rule in rules for name in holding.containers(rule)}
+    assert len(lifted) == len(containers)
+    assert len(read) == len(containers)
+
+
+def test_a_container_without_a_name_is_not_the_pod() -> None:
+    nameless = workload({"image": "nginx:1"})
+    assert not lifting(exemption(images=(parse_pattern("nginx"),)), container="", pod=nameless)

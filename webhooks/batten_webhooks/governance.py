@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from batten_webhooks.image_pattern import ImagePattern
 from batten_webhooks.policy import Policy
-from batten_webhooks.selectors import EVERYTHING, Labels, Selector
+from batten_webhooks.selectors import EVERYTHING, Labels, Requirement, Selector
 from batten_webhooks.workload import Workload
 
 # The API server sets this label on every Namespace and lets nobody change it (KEP-2161).
@@ -36,6 +36,8 @@ MOST_NAMESPACES = 10_000
 # Two weeks before its end an exception is warned of.
 EXPIRES_SOON = 14 * 24 * 3600.0
 DEFAULT_WHY = "no policy matches"
+# No label can have this value.
+UNNAMED = frozenset(("any other",))
 
 T = TypeVar("T")
 
@@ -128,27 +130,38 @@ def _exemption_keys(exemption: Exemption) -> tuple[Hashable, ...]:
 class Holding:
     """The exceptions that hold for one workload, by rule."""
 
-    __slots__ = ("_workload", "rules")
+    __slots__ = ("_covered", "_images", "rules")
 
     def __init__(self, rules: dict[str, list[Exemption]], workload: Workload) -> None:
         self.rules = rules
-        self._workload = workload
+        self._images: dict[str, list[str]] = {}
+        self._covered: dict[tuple[int, str], bool] = {}
+        for site in workload.sites if rules else ():
+            self._images.setdefault(site.name, []).append(site.container.image or "")
 
     def lifting(self, rule: str, container: str) -> Exemption | None:
         """The one that lifts a finding of the rule, "" being the Pod itself: the last to end."""
-        sites = self._workload.sites
-        images = [site.container.image or "" for site in sites if site.name == container]
         covering = [
             exemption
             for exemption in self.rules.get(rule, ())
-            if exemption.covers(container, images)
+            if self._covers(exemption, container)
         ]
         return max(covering, key=lambda exemption: exemption.expires, default=None)
 
     def containers(self, rule: str) -> frozenset[str]:
         """The names of the containers for which the rule is lifted."""
-        names = {site.name for site in self._workload.sites}
-        return frozenset(name for name in names if self.lifting(rule, name) is not None)
+        return frozenset(name for name in self._images if self.lifting(rule, name) is not None)
+
+    def _covers(self, exemption: Exemption, container: str) -> bool:
+        """Images are read once for all rules: of a thousand containers that takes its time."""
+        if not exemption.images:
+            return exemption.covers(container, ())
+        key = id(exemption), container
+        if key not in self._covered:
+            # A container without a name is none that could be told from the Pod itself.
+            images = self._images.get(container, ()) if container else ()
+            self._covered[key] = exemption.covers(container, images)
+        return self._covered[key]
 
 
 class Exemptions:
@@ -271,18 +284,25 @@ def conflicts(policy: GoverningPolicy, others: Iterable[GoverningPolicy]) -> lis
 
 
 def disjoint(one: GoverningPolicy, other: GoverningPolicy) -> bool:
-    """Whether no Pod can match both, as far as labels with fixed values tell."""
-    for mine, theirs in ((one.namespaces, other.namespaces), (one.pods, other.pods)):
-        values = {r.key: r.values for r in mine.requirements if r.operator == "In"}
-        for requirement in theirs.requirements:
-            fixed = values.get(requirement.key)
-            if (
-                fixed is not None
-                and requirement.operator == "In"
-                and not fixed & requirement.values
-            ):
-                return True
-    return False
+    """Whether no labels that a Namespace and a Pod may have match both."""
+    return not (_compatible(one.namespaces, other.namespaces) and _compatible(one.pods, other.pods))
+
+
+def _compatible(one: Selector, other: Selector) -> bool:
+    by_key: dict[str, list[Requirement]] = {}
+    for requirement in (*one.requirements, *other.requirements):
+        by_key.setdefault(requirement.key, []).append(requirement)
+    return all(_satisfiable(key, requirements) for key, requirements in by_key.items())
+
+
+def _satisfiable(key: str, requirements: list[Requirement]) -> bool:
+    """By no label, by one of the values that `In` leaves, or else by a value that nobody names."""
+    named = [requirement.values for requirement in requirements if requirement.operator == "In"]
+    candidates: list[Labels] = [
+        {},
+        *({key: value} for value in min(named, key=len, default=UNNAMED)),
+    ]
+    return any(all(r.matches(labels) for r in requirements) for labels in candidates)
 
 
 def _until_certain(policies: Iterable[GoverningPolicy]) -> Iterable[GoverningPolicy]:
