@@ -11,10 +11,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from batten_webhooks.reference import InvalidReference, Reference, parse_reference
-
-# What stands for `*` while the rest is read as a reference: legal wherever a `*` may stand.
-_ANYTHING = "z0anything0z"
+from batten_webhooks.reference import (
+    DEFAULT_REGISTRY,
+    InvalidReference,
+    Reference,
+    parse_reference,
+    split_registry,
+)
 
 
 class InvalidPattern(ValueError):
@@ -67,19 +70,19 @@ def parse_pattern(text: str) -> ImagePattern:
         raise InvalidPattern("stands for every image: leave `images` out for that")
     if any(part.count("*") > 1 for part in re.split("[/:@]", text)):
         raise InvalidPattern("has more than one * between slashes")
+    registry, remainder = split_registry(text)
+    if "*" in registry:
+        raise InvalidPattern("has a * in the registry, which must be exact")
     try:
-        reference = parse_reference(text.replace("*", _ANYTHING))
+        # A letter is legal wherever a * may stand.
+        reference = parse_reference(text.replace("*", "x"))
     except InvalidReference as error:
         raise InvalidPattern(f"{error}") from None
-    if _ANYTHING in reference.registry:
-        raise InvalidPattern("has a * in the registry, which must be exact")
-    return ImagePattern(
-        text,
-        reference.registry,
-        tuple(reference.repository.replace(_ANYTHING, "*").split("/")),
-        reference.tag.replace(_ANYTHING, "*"),
-        reference.digest,
-    )
+    repository, _, tag = remainder.partition("@")[0].partition(":")
+    segments = tuple(repository.split("/"))
+    if registry == DEFAULT_REGISTRY and segments[1:] == () and segments != ("*",):
+        segments = ("library", *segments)
+    return ImagePattern(text, registry, segments, tag, reference.digest)
 
 
 def _fits(pattern: str, text: str) -> bool:

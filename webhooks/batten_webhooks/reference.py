@@ -62,7 +62,7 @@ def parse_reference(text: str) -> Reference:
     """The image that `text` names, with the defaults filled in. Raises InvalidReference."""
     if _IMAGE_ID.fullmatch(text):
         raise InvalidReference("is an image ID, which no registry can look up")
-    registry, remainder = _split(text)
+    registry, remainder = split_registry(text)
     found = _REMAINDER.fullmatch(remainder)
     if found is None or not _REGISTRY.fullmatch(registry):
         raise InvalidReference(_complaint(text, remainder))
@@ -79,7 +79,8 @@ def parse_reference(text: str) -> Reference:
     return Reference(registry, repository, tag or "", digest)
 
 
-def _split(text: str) -> tuple[str, str]:
+def split_registry(text: str) -> tuple[str, str]:
+    """The registry, which may be the default one, and what follows it."""
     first, slash, rest = text.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return (DEFAULT_REGISTRY if first == LEGACY_REGISTRY else first), rest
