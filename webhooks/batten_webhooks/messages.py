@@ -80,8 +80,10 @@ def change_warnings(workload: Workload, changes: Iterable[AppliedChange]) -> lis
     containers = {site.pointer: site.name for site in workload.sites}
     lines: dict[str, list[str]] = {}
     for applied in changes:
-        owner = next((p for p in containers if applied.change.path.startswith(p + "/")), "")
-        words = _difference(applied.change, applied.change.path.removeprefix(owner))
+        path = applied.change.path
+        owner = "/".join(path.split("/", 4)[:4])  # as /spec/containers/0
+        owner = owner if owner in containers else ""
+        words = _difference(applied.change, path.removeprefix(owner))
         if words:
             lines.setdefault(owner, []).append(words)
     return [

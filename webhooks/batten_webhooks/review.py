@@ -364,10 +364,9 @@ def _warnings(known: Known, judgement: _Judgement) -> list[str]:
     warned = acting(judgement.violations, "Warn")
     lines = []
     if judgement.advisory and judgement.note:
-        denied = acting(judgement.violations, "Deny")
-        if denied:
+        if acting(judgement.violations, "Deny"):
             lines.append(f"{messages.title(workload)} breaks the policy: {judgement.note}")
-        warned = [v for v in judgement.violations if v in denied or v in warned]
+        warned = acting(judgement.violations, "Deny", "Warn")
     lines += [messages.violation_warning(workload, violation) for violation in warned]
     lines += [messages.unknown_warning(workload, unknown) for unknown in judgement.unknowns]
     for name in dict.fromkeys(v.exception for v in judgement.violations if v.exception):

@@ -85,9 +85,9 @@ class Verdict(Struct, frozen=True):
         return tuple(violation for violation in self.violations if not violation.fixed)
 
 
-def acting(violations: Iterable[Violation], action: Action) -> list[Violation]:
-    """Those that lead to the action; none that an exception lifts."""
-    return [v for v in violations if action in v.actions and not v.exception]
+def acting(violations: Iterable[Violation], *actions: Action) -> list[Violation]:
+    """Those that lead to one of the actions; none that an exception lifts."""
+    return [v for v in violations if not v.exception and not v.actions.isdisjoint(actions)]
 
 
 def field_path(pointer: str) -> str:
