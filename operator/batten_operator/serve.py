@@ -228,7 +228,7 @@ def _bound(address: Address) -> socket.socket:
 async def _listen(
     server: AdmissionServer, bound: socket.socket, context: SSLContext | None = None
 ) -> None:
-    """Two processes may bind an address that neither listens on yet; the second learns it here."""
+    """Raises CannotListen."""
     try:
         await server.listen(bound, context)
     except OSError as error:

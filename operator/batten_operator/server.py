@@ -124,8 +124,12 @@ class AdmissionServer:
     # --- listening ------------------------------------------------------------------------------
 
     async def listen(self, bound: socket.socket, context: ssl.SSLContext | None = None) -> None:
-        """Serve everything on this socket with TLS; without it only what is said of ourselves."""
+        """Serve everything on this socket with TLS; without it only what is said of ourselves.
+
+        Raises OSError: two processes may bind an address that neither listens on yet.
+        """
         loop = asyncio.get_running_loop()
+        bound.listen(MAX_CONNECTIONS)  # uvloop tells nobody that it could not
         connections = _Connections(self._admission if context else self._plain)
         server = await loop.create_server(
             connections,
