@@ -57,9 +57,9 @@ class Controller:
         self._judged = policies.governance
         self._woken = asyncio.Event()
 
-    def wake(self) -> None:
+    def wake(self, governance: Governance) -> None:
         """Policies were read again."""
-        if self._policies.governance is not self._judged:
+        if governance is not self._judged:
             self._woken.set()
 
     async def run(self) -> NoReturn:
@@ -101,6 +101,8 @@ class Controller:
         for problem in audit.problems:
             logger.warning("not judged: %s", problem)
         self._metrics.audited(audit)
-        for event in await status.write(self._cluster, self._budget, audit, time.time()):
+        for event in await status.write(
+            self._cluster, self._budget, self._policies, audit, time.time()
+        ):
             self._events.tell(event)
         await reports.write(self._cluster, self._budget, audit, scan.owners)

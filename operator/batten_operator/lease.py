@@ -37,6 +37,7 @@ class Lease:
         self._identity = identity
         self._seen = ""
         self._seen_at = 0.0
+        self._seen_other = False
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, object]]) -> NoReturn:
         """Calls `lead` whenever the Lease is ours and cancels it when it is no more.
@@ -141,5 +142,3 @@ class Lease:
     @property
     def _path(self) -> str:
         return f"{self._leases}/{self._name}"
-
-    _seen_other = False

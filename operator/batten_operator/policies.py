@@ -38,7 +38,7 @@ GATHER_SECONDS = 0.1
 LOOK_UP_SECONDS = 3.0
 
 T = TypeVar("T")
-Changed = Callable[[Governance], None]
+Told = Callable[[Governance], None]
 
 
 @dataclass
@@ -89,19 +89,17 @@ def _version(metadata: Mapping[str, Any]) -> tuple[str, int]:
 
 
 class Policies:
-    """`default` governs what no policy matches. `appeared` is called where the definitions of our
-    kinds were not there and now are."""
+    """`default` governs what no policy matches."""
 
     def __init__(
         self,
         default: Policy,
         paths: Mapping[Kind, tuple[str, ...]],
         cluster: Cluster | None = None,
-        changed: Changed = lambda _: None,
     ) -> None:
         self._paths = paths
         self._cluster = cluster
-        self._changed = changed
+        self._told: list[Told] = []
         self._default = default
         self._policies = _Kind[GoverningPolicy](POLICIES, read_policy)
         self._exceptions = _Kind[Exemption](EXCEPTIONS, read_exception)
@@ -115,15 +113,23 @@ class Policies:
         """What a review of this moment is answered with."""
         return Known(self.governance, time.time(), self._namespaces, paths=self._paths)
 
+    def subscribe(self, told: Told) -> None:
+        """It is called with what governs whenever the API server was asked for it."""
+        self._told.append(told)
+
     # --- policies and exceptions ----------------------------------------------------------------
 
     def wake(self, plural: str, metadata: Mapping[str, Any], *, deleted: bool) -> None:
         """One of ours was changed, or perhaps only its status was."""
-        kind = self._policies if plural == POLICIES else self._exceptions
-        if deleted or not kind.knows(metadata):
+        if deleted or not self.knows(plural, metadata):
             self._woken.set()
 
+    def knows(self, plural: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether this very version of the object was read."""
+        return (self._policies if plural == POLICIES else self._exceptions).knows(metadata)
+
     async def run(self, appeared: Callable[[], object]) -> NoReturn:
+        """`appeared` is called where the definitions of our kinds were not there and now are."""
         failures, absent = 0, False
         while True:
             pause = RESYNC_SECONDS
@@ -173,7 +179,8 @@ class Policies:
                     policies=len(self._policies.good), exceptions=len(self._exceptions.good)
                 ),
             )
-        self._changed(self.governance)
+        for told in self._told:
+            told(self.governance)
         self.read.set()
 
     @property

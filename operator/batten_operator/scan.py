@@ -25,6 +25,7 @@ from batten_webhooks.audit import Audit, Judged, Owner, Tally
 from batten_webhooks.engine import evaluate
 from batten_webhooks.governance import EXEMPT, Governance, Governed
 from batten_webhooks.policy import Policy
+from batten_webhooks.review import NamespaceUnknown
 from batten_webhooks.selectors import Labels
 from batten_webhooks.workload import (
     TEMPLATE_PATHS,
@@ -246,16 +247,16 @@ class Scan:
                 self._judge(owner, workload.template, 0)
 
     def _judge(self, owner: Owner, template: PodTemplate, pods: int) -> None:
-        governed = self.governing(owner.namespace, template)
-        policy = governed.policy
         try:
+            governed = self.governing(owner.namespace, template)
             workload = read_pod(template)
-        except Malformed as error:
+        except (Malformed, NamespaceUnknown) as error:
             self._problem(f"{owner.kind} {owner.namespace}/{owner.name}: {error}")
             return
         workload.controlled = owner.kind != "Pod"
-        verdict = evaluate(workload, policy, exemptions=governed.exemptions)
-        self._tally.add(owner, Judged(workload, verdict, policy.title, governed.why, pods))
+        verdict = evaluate(workload, governed.policy, exemptions=governed.exemptions)
+        title, why = governed.policy.title, governed.why
+        self._tally.add(owner, Judged(workload, verdict, title, why, pods))
 
     def _exempt(self, namespace: str) -> bool:
         return not self.namespaces and namespace in self.exempt
@@ -315,16 +316,9 @@ async def cluster_governance(opened: Reader, default: Policy) -> Governance:
         except ApiError as error:
             if error.status != 404:
                 raise
-    heads = {"apiVersion": "batten.dev/v1alpha1"}
     try:
-        policies = [
-            read_policy({**heads, "kind": "HardeningPolicy", **each})
-            for each in found["hardeningpolicies"]
-        ]
-        exceptions = [
-            read_exception({**heads, "kind": "HardeningException", **each})
-            for each in found["hardeningexceptions"]
-        ]
+        policies = [read_policy(each) for each in found["hardeningpolicies"]]
+        exceptions = [read_exception(each) for each in found["hardeningexceptions"]]
     except Invalid as error:
         raise ApiError(f"a policy or exception of the cluster is not valid: {error}") from None
     return Governance(default, policies, exceptions)
@@ -341,13 +335,15 @@ async def namespace_labels(opened: Reader) -> dict[str, Labels]:
 
 
 async def governing_in(opened: Reader, governance: Governance) -> Governing:
-    """By the labels that the cluster's Namespaces have now. Raises ApiError."""
+    """By the labels that the cluster's Namespaces have now; of a Namespace that comes later nothing
+    is known, and it is not judged. Raises ApiError."""
     labels = await namespace_labels(opened) if governance.needs_labels else {}
     now = time.time()
 
     def governing(namespace: str, template: PodTemplate) -> Governed:
-        pod_labels = (template.metadata and template.metadata.labels) or {}
-        return governance.governing(namespace, labels.get(namespace, {}), pod_labels, now)
+        if governance.needs_labels and namespace not in labels:
+            raise NamespaceUnknown(namespace)
+        return governance.governing(namespace, labels.get(namespace, {}), template.labels, now)
 
     return governing
 

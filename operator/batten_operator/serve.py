@@ -32,7 +32,6 @@ from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address, Settings
 from batten_operator.tls import ServingCertificate
 from batten_operator.watch import KopfThread, handlers, watch_policies, watch_trust
-from batten_webhooks.governance import Governance
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +66,10 @@ class _Parts:
         metrics = Metrics(REGISTRY, (kind.kind for kind in paths))
         cluster = Cluster()
         identity = f"{os.uname().nodename}_{token_hex(4)}"
-        controller: Controller | None = None
-
-        def governed(governance: Governance) -> None:
-            metrics.governed(governance)
-            if controller is not None:
-                controller.wake()
-
-        policies = Policies(settings.policy, paths, cluster, governed)
+        policies = Policies(settings.policy, paths, cluster)
         controller = Controller(cluster, policies, metrics, settings, identity)
+        policies.subscribe(metrics.governed)
+        policies.subscribe(controller.wake)
         events = Events(cluster, WriteBudget(EVENTS_PER_SECOND), identity)
         waiting = {NO_CERTIFICATE} if settings.webhooks else set()
         if settings.policies:
@@ -130,6 +124,7 @@ class _Parts:
         if settings.policies:
             watch_policies(registry, self.policies, loop)
             yield self.policies.run(watcher.begin_anew)
+        if settings.policies and settings.webhooks:
             yield self.events.run()
         if settings.controls:
             yield self.controller.run()

@@ -253,9 +253,7 @@ def _name(text: str) -> str:
 
 
 def _component(text: str) -> str:
-    if text not in COMPONENTS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(COMPONENTS)}")
-    return text
+    return _one_of(text, COMPONENTS)
 
 
 def _labels(text: str) -> frozenset[str]:

@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster, Object
 from batten_operator.events import Event, of_exception
-from batten_operator.policies import EXCEPTIONS, POLICIES, ROOT
+from batten_operator.policies import EXCEPTIONS, POLICIES, ROOT, Policies
 from batten_webhooks.audit import Audit
-from batten_webhooks.governance import (
-    EXPIRES_SOON,
-    Exemption,
-    GoverningPolicy,
-    conflicts,
-)
-from batten_webhooks.resources import Invalid, read_exception, read_policy
+from batten_webhooks.governance import EXPIRES_SOON, Exemption, GoverningPolicy, conflicts
+from batten_webhooks.resources import Invalid
+
+LONGEST = 32768  # of a condition's message, by the API
 
 
-async def write(cluster: Cluster, budget: WriteBudget, audit: Audit, now: float) -> list[Event]:
-    """Write each status that differs; `now` is in Unix seconds. What is to be told of besides is
-    returned. Raises ApiError."""
-    items = (await cluster.get(f"{ROOT}/{POLICIES}"))["items"]
-    read = {item["metadata"]["name"]: _read(read_policy, item) for item in items}
-    policies = [policy for policy in read.values() if isinstance(policy, GoverningPolicy)]
-    for item in items:
-        status = _policy_status(item, read[item["metadata"]["name"]], policies, audit)
+async def write(
+    cluster: Cluster, budget: WriteBudget, policies: Policies, audit: Audit, now: float
+) -> list[Event]:
+    """Write each status that differs, of what `policies` has read; `now` is in Unix seconds.
+
+    What is to be told of besides is returned. Raises ApiError.
+    """
+    governance, invalid = policies.governance, policies.invalid
+    governed, rivals = _workloads(audit), _rivals(governance.policies)
+    for item in await _items(cluster, policies, POLICIES):
+        name = item["metadata"]["name"]
+        error = invalid.get((POLICIES, name))
+        competing = [] if error else rivals[name]
+        status = {
+            "observedGeneration": item["metadata"]["generation"],
+            "conditions": _kept(item, [_accepted(error), _conflict(competing)]),
+            "workloads": governed.get(f'HardeningPolicy "{name}"', _counts(Counter())),
+        }
         await _put(cluster, budget, POLICIES, item, status)
     events = []
-    for item in (await cluster.get(f"{ROOT}/{EXCEPTIONS}"))["items"]:
-        found = _read(read_exception, item)
-        status = _exception_status(item, found, now)
+    for item in await _items(cluster, policies, EXCEPTIONS):
+        metadata = item["metadata"]
+        error = invalid.get((EXCEPTIONS, metadata["name"]))
+        exemption = None if error else governance.exemption(metadata["name"])
+        status = _exception_status(item, error, exemption, now)
         soon = _condition(status["conditions"], "ExpiresSoon")
         before = _condition((item.get("status") or {}).get("conditions") or [], "ExpiresSoon")
         if soon["status"] == "True" and before.get("status") != "True":
-            metadata = item["metadata"]
             events.append(of_exception(metadata["name"], metadata["uid"], soon["message"]))
         await _put(cluster, budget, EXCEPTIONS, item, status)
     return events
 
 
-def _read(read: Any, item: Object) -> Any:
-    """Lists leave out what each of their objects is."""
-    kind = "HardeningPolicy" if read is read_policy else "HardeningException"
-    try:
-        return read({"apiVersion": "batten.dev/v1alpha1", "kind": kind, **item})
-    except Invalid as error:
-        return error
+async def _items(cluster: Cluster, policies: Policies, plural: str) -> list[Object]:
+    """Of one kind, without those that have changed since they were read: the next look sees them.
+
+    Raises ApiError.
+    """
+    items = (await cluster.get(f"{ROOT}/{plural}"))["items"]
+    return [item for item in items if policies.knows(plural, item["metadata"])]
 
 
 async def _put(
@@ -59,56 +67,57 @@ async def _put(
     await budget.take()
     path = f"{ROOT}/{plural}/{item['metadata']['name']}/status"
     try:
-        await cluster.replace(path, {**item, "status": status} | _head(plural))
+        await cluster.replace(path, {**item, "status": status})
     except ApiError as error:
         if error.status not in {404, 409}:  # gone, or changed meanwhile: the next look sees it
             raise
 
 
-def _head(plural: str) -> Object:
-    kind = "HardeningPolicy" if plural == POLICIES else "HardeningException"
-    return {"apiVersion": "batten.dev/v1alpha1", "kind": kind}
+def _workloads(audit: Audit) -> dict[str, Object]:
+    """What a policy's status says of its workloads, by the policy's title."""
+    counted: dict[str, Counter[str]] = {}
+    for workload in audit.workloads:
+        counts = counted.setdefault(workload.policy, Counter())
+        counts["governed"] += 1
+        counts["changed"] += any(remark.outcome == "changed" for remark in workload.remarks)
+        counts["refused"] += workload.outcome == "refused"
+    return {title: _counts(counts) for title, counts in counted.items()}
 
 
-def _policy_status(
-    item: Object,
-    read: GoverningPolicy | Invalid,
-    policies: Sequence[GoverningPolicy],
-    audit: Audit,
-) -> Object:
-    rivals = []
-    if isinstance(read, GoverningPolicy):
-        rivals = conflicts(read, [other for other in policies if other.name != read.name])
-    title = f'HardeningPolicy "{item["metadata"]["name"]}"'
-    met = [workload for workload in audit.workloads if workload.policy == title]
-    changed = [w for w in met if any(remark.outcome == "changed" for remark in w.remarks)]
-    conditions = [
-        _accepted(read),
-        {
-            "type": "Conflict",
-            "status": "True" if rivals else "False",
-            "reason": "SamePriority" if rivals else "NoConflict",
-            "message": "; ".join(rivals)[:32768]
-            or "no policy of this priority may match the same Pods",
-        },
-    ]
+def _counts(counts: Counter[str]) -> Object:
+    return {each: counts[each] for each in ("governed", "changed", "refused")}
+
+
+def _rivals(policies: Iterable[GoverningPolicy]) -> dict[str, list[str]]:
+    """What competes with each policy, by its name."""
+    equals: dict[int, list[GoverningPolicy]] = {}
+    for policy in policies:
+        equals.setdefault(policy.priority, []).append(policy)
     return {
-        "observedGeneration": item["metadata"]["generation"],
-        "conditions": _kept(item, conditions),
-        "workloads": {
-            "governed": len(met),
-            "changed": len(changed),
-            "refused": sum(workload.outcome == "refused" for workload in met),
-        },
+        policy.name: conflicts(policy, [other for other in group if other is not policy])
+        for group in equals.values()
+        for policy in group
     }
 
 
-def _exception_status(item: Object, read: Exemption | Invalid, now: float) -> Object:
-    left = read.expires - now if isinstance(read, Exemption) else EXPIRES_SOON
+def _conflict(competing: list[str]) -> Object:
+    none = "no policy of this priority may match the same Pods"
+    return {
+        "type": "Conflict",
+        "status": "True" if competing else "False",
+        "reason": "SamePriority" if competing else "NoConflict",
+        "message": "; ".join(competing)[:LONGEST] or none,
+    }
+
+
+def _exception_status(
+    item: Object, error: Invalid | None, exemption: Exemption | None, now: float
+) -> Object:
+    left = exemption.expires - now if exemption else EXPIRES_SOON
     soon, expired = 0 < left < EXPIRES_SOON, left <= 0
     ends = item.get("spec", {}).get("expires", "")
     conditions = [
-        _accepted(read),
+        _accepted(error),
         {
             "type": "ExpiresSoon",
             "status": "True" if soon else "False",
@@ -126,13 +135,12 @@ def _exception_status(item: Object, read: Exemption | Invalid, now: float) -> Ob
     return {"observedGeneration": generation, "conditions": _kept(item, conditions)}
 
 
-def _accepted(read: object) -> Object:
-    wrong = isinstance(read, Invalid)
+def _accepted(error: Invalid | None) -> Object:
     return {
         "type": "Accepted",
-        "status": "False" if wrong else "True",
-        "reason": "Invalid" if wrong else "Valid",
-        "message": str(read)[:32768] if wrong else "it is in force",
+        "status": "False" if error else "True",
+        "reason": "Invalid" if error else "Valid",
+        "message": str(error)[:LONGEST] if error else "it is in force",
     }
 
 

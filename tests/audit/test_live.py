@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,6 +16,12 @@ import yaml
 from batten_chart import ROOT
 from batten_cluster import ControlPlane
 from batten_e2e import eventually
+
+from batten_operator.scan import Scan, governing_in, reader
+from batten_webhooks.audit import Audit
+from batten_webhooks.governance import Governance, GoverningPolicy
+from batten_webhooks.policy import PRESETS
+from batten_webhooks.selectors import selector
 
 pytestmark = pytest.mark.cluster
 
@@ -130,3 +137,26 @@ def test_the_next_step_follows_what_would_be_refused(plane: ControlPlane) -> Non
         for name, policy in policies.items()
     }
     assert named == {"batten-rollout-warn": ["shop"], "batten-rollout-deny": ["fine"]}
+
+
+def test_a_namespace_newer_than_the_audit_is_named_and_not_judged(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its labels decide and are not known: it is never one without labels."""
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    gold = GoverningPolicy("gold", PRESETS["baseline"], namespaces=selector({"tier": "gold"}))
+
+    async def judge() -> Audit:
+        async with reader() as opened:
+            governing = await governing_in(opened, Governance(PRESETS["hardened"], [gold]))
+            for words in (
+                ("create", "namespace", "late"),
+                ("create", "deployment", "web", "--namespace=late", "--image=a", "--replicas=0"),
+            ):
+                await asyncio.to_thread(plane.kubectl, *words)
+            return await Scan(opened, governing, (), namespaces=["late", "fine"]).run()
+
+    audit = asyncio.run(judge())
+    assert [workload.namespace for workload in audit.workloads] == ["fine"]
+    unknown = "the labels of the namespace 'late' are not known"
+    assert audit.problems == [f"Deployment late/web: {unknown}"]

@@ -112,8 +112,9 @@ def _governed(namespace: Namespace) -> None:
     _title("A policy for the namespaces of a team: exactly one policy governs a Pod")
     _show("cat policy.yaml", (FILES / "policy.yaml").read_text())
     _kubectl(namespace, "apply", "-f", "policy.yaml")
+    environment = {**os.environ, "KUBECONFIG": namespace.run.kubeconfig}
     explain = ("explain", "--for", "web.yaml", "--namespace", namespace.name)
-    _batten(*explain, environment=_kubeconfig(namespace))
+    _batten(*explain, environment=environment)
     _kubectl(namespace, "apply", "-f", "legacy.yaml")
 
     _title("An exception: for one container, with a reason and an end, of which it warns")
@@ -128,10 +129,10 @@ def _governed(namespace: Namespace) -> None:
     _eventually_applied(namespace)
 
     _title("What runs in the cluster, judged by what governs it; the page is for a browser")
-    _batten("audit", "--namespace", namespace.name, environment=_kubeconfig(namespace))
+    _batten("audit", "--namespace", namespace.name, environment=environment)
     page = Path(tempfile.gettempdir(), "batten-audit.html")
     arguments = ("audit", "--namespace", namespace.name, "--format", "html", "--output", str(page))
-    _batten(*arguments, environment=_kubeconfig(namespace))
+    _batten(*arguments, environment=environment)
     print(f"{page}: {page.stat().st_size // 1024} KiB, one file with everything in it")
 
 
@@ -146,11 +147,6 @@ def _eventually_applied(namespace: Namespace) -> None:
         10,
     )
     _kubectl(namespace, "apply", "-f", "legacy.yaml")
-
-
-def _kubeconfig(namespace: Namespace) -> dict[str, str]:
-    (option,) = (part for part in namespace.run.command if part.startswith("--kubeconfig="))
-    return {**os.environ, "KUBECONFIG": option.partition("=")[2]}
 
 
 def _title(text: str) -> None:

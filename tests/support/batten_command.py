@@ -25,9 +25,10 @@ class Ran:
     err: str
 
 
-def batten(*arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> Ran:
+def batten(
+    *arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None, **environment: str
+) -> Ran:
     """Run it to its end. No output of it may ever tell of a defect."""
-    environment = {**os.environ, "NO_COLOR": "1"}
     done = subprocess.run(
         [BATTEN, *arguments],
         input=stdin,
@@ -35,7 +36,7 @@ def batten(*arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None) 
         cwd=cwd,
         check=False,
         timeout=60,
-        env=environment,
+        env={**os.environ, "NO_COLOR": "1", **environment},
     )
     ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
     assert not DEFECT.search(ran.out + ran.err), ran.err

@@ -44,6 +44,7 @@ class Kubectl:
     """Runs kubectl against one cluster."""
 
     def __init__(self, binary: str, kubeconfig: str) -> None:
+        self.kubeconfig = kubeconfig
         self.command = [binary, f"--kubeconfig={kubeconfig}"]
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> Output:

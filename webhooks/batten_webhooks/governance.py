@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from batten_webhooks.image_pattern import ImagePattern
@@ -76,6 +77,11 @@ class Exemption:
     pods: Selector = EVERYTHING
     containers: frozenset[str] = frozenset()
     images: tuple[ImagePattern, ...] = ()
+
+    @property
+    def end(self) -> str:
+        """When it ends, in RFC 3339."""
+        return f"{datetime.fromtimestamp(self.expires, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
     @property
     def everywhere(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from batten_webhooks.governance import Exemption
 from batten_webhooks.verdict import AppliedChange, Change, Unknown, Violation, field_path
@@ -116,13 +115,12 @@ def _difference(change: Change, path: str) -> str:
 
 def expiry_warning(workload: Workload, exemption: Exemption, now: float) -> str:
     """`now` is in Unix seconds."""
-    until = datetime.fromtimestamp(exemption.expires, UTC)
     days = int((exemption.expires - now) // 86400)
     left = "within a day" if days < 1 else "in 1 day" if days == 1 else f"in {days} days"
     rules = ", ".join(sorted(exemption.rules))
     return (
         f'{title(workload)}: HardeningException "{exemption.name}" ends {left} '
-        f"({until:%Y-%m-%dT%H:%M:%SZ}): {rules} will hold then"
+        f"({exemption.end}): {rules} will hold then"
     )
 
 

@@ -24,11 +24,13 @@ class PolicyError(Exception):
 
 @dataclass
 class Found:
-    """What was read of some files. `namespaces` are the labels of each Namespace."""
+    """What was read of some files. `namespaces` are the labels of each Namespace; `files` are those
+    that held anything of this."""
 
     policies: list[GoverningPolicy] = field(default_factory=list)
     exemptions: list[Exemption] = field(default_factory=list)
     namespaces: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)
 
     def governance(self, default: Policy) -> Governance:
         return Governance(default, self.policies, self.exemptions)
@@ -75,6 +77,9 @@ def _add(
         if isinstance(metadata, dict) and isinstance(metadata.get("name"), str):
             labels = metadata.get("labels")
             found.namespaces[metadata["name"]] = labels if isinstance(labels, dict) else {}
+    else:
+        return
+    found.files.add(name)
 
 
 def _documents(data: bytes, name: str) -> list[Document]:

@@ -171,8 +171,7 @@ class Known:
         labels = self.namespaces.get(request.namespace)
         if labels is None and self.governance.needs_labels:
             raise NamespaceUnknown(request.namespace)
-        pod_labels = (template.metadata and template.metadata.labels) or {}
-        return self.governance.governing(request.namespace, labels or {}, pod_labels, self.now)
+        return self.governance.governing(request.namespace, labels or {}, template.labels, self.now)
 
     def verdict(
         self, request: Request, workload: Workload, governed: Governed, *, judge: bool = True

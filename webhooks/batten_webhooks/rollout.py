@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batten_webhooks.audit import Audit, WorkloadResult
+from batten_webhooks.governance import NAME_LABEL
 
 Step = Literal["", "Audit", "Warn", "Deny"]
 STEPS: tuple[Step, ...] = ("", "Audit", "Warn", "Deny")
@@ -22,7 +23,6 @@ NAMES: Mapping[Step, str] = {
 }
 # A namespace stands in one of them only; were it in two, the stricter one would govern.
 PRIORITIES: Mapping[Step, int] = {"Audit": 1001, "Warn": 1002, "Deny": 1003}
-NAME_LABEL = "kubernetes.io/metadata.name"
 MOST_HELD = 20
 
 

@@ -220,6 +220,10 @@ class PodTemplate(Struct):
     metadata: Metadata | None = None
     spec: PodSpec | None = None
 
+    @property
+    def labels(self) -> Mapping[str, str | None]:
+        return (self.metadata and self.metadata.labels) or {}
+
 
 Role = Literal["container", "initContainer", "sidecar", "ephemeralContainer"]
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from batten_webhooks.cli import CannotRun
 from batten_webhooks.manifests import Document, Manifest, ManifestError
 from batten_webhooks.manifests.text import LARGEST_FILE
 from batten_webhooks.workload import Kind, Malformed, Workload, read_objects
@@ -96,10 +97,23 @@ def read(source: Source) -> bytes:
         else:
             data = read_file(source.path)
     except OSError as error:
-        raise Unusable(source, (error.strerror or "cannot be read").lower()) from None
+        raise Unusable(source, reason(error)) from None
     if len(data) > LARGEST_FILE:
         raise Unusable(source, f"has more than {LARGEST_FILE >> 20} MiB: split it")
     return data
+
+
+def read_argument(option: str, name: str) -> bytes:
+    """The file that an option names. Raises CannotRun."""
+    try:
+        return read_file(name)
+    except (OSError, ValueError) as error:
+        raise CannotRun(f"{option} {name}: {reason(error)}") from None
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a file could not be read."""
+    return (getattr(error, "strerror", "") or "cannot be read").lower()
 
 
 def read_file(path: str) -> bytes:

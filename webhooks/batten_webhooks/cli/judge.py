@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from batten_webhooks.cli import CannotRun
-from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable, read_file
+from batten_webhooks.cli.files import Source, Subject, Unrelated, Unusable, read_file, reason
 from batten_webhooks.cli.fixes import Edit
 from batten_webhooks.governance import Governance
 from batten_webhooks.manifests import Manifest
@@ -18,6 +18,9 @@ from batten_webhooks.rules.rule import WARN
 from batten_webhooks.selectors import Labels
 from batten_webhooks.verdict import Finding, Verdict, Violation
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
+
+if TYPE_CHECKING:
+    from batten_webhooks.policy_file import Found
 
 # Named as in SARIF: Deny is an error, Warn a warning, Audit a note.
 Level = Literal["error", "warning", "note"]
@@ -145,19 +148,9 @@ def read_policy(name: str) -> Policy:
     )
 
     try:
-        return load(_bytes(name), name)
+        return load(_policy_bytes(name), name)
     except PolicyError as error:
         raise CannotRun(str(error)) from None
-
-
-def _bytes(name: str) -> bytes:
-    try:
-        return read_file(name)
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", "") or "cannot be read").lower()
-        raise CannotRun(
-            f"--policy {name}: neither one of {', '.join(PRESETS)} nor a readable file ({reason})"
-        ) from None
 
 
 def read_governance(names: Sequence[str]) -> Governance:
@@ -170,31 +163,47 @@ def read_governance(names: Sequence[str]) -> Governance:
     return governance
 
 
-def read_governing_files(names: Sequence[str]) -> tuple[Governance, Mapping[str, Labels]]:
-    """As `read_governance`, with the labels of the Namespaces in the files."""
+def read_governing_files(
+    names: Sequence[str], beside: Iterable[tuple[str, bytes]] = ()
+) -> tuple[Governance, Mapping[str, Labels]]:
+    """As `read_governance`, with the labels of the Namespaces in the files; `beside` are the names
+    and contents of files that were read already."""
+    presets = [name for name in names if name in PRESETS]
+    if len(presets) > 1:
+        raise CannotRun(f"--policy: {' and '.join(presets)}: only one of them can govern")
+    files = [(name, _policy_bytes(name)) for name in names if name not in PRESETS]
+    found = read_objects_of([*files, *beside])
+    for name, _ in files:
+        if name not in found.files:
+            held = "no HardeningPolicy, HardeningException or Namespace"
+            raise CannotRun(f"--policy {name}: holds {held}")
+    return found.governance(PRESETS[presets[0] if presets else "hardened"]), found.namespaces
+
+
+def read_objects_of(files: Iterable[tuple[str, bytes]]) -> Found:
+    """Policies, exceptions and Namespaces in files of these names and contents.
+
+    Raises CannotRun.
+    """
     from batten_webhooks.policy_file import (  # noqa: PLC0415 - pydantic takes its time
         PolicyError,
         load_all,
     )
 
-    presets = [name for name in names if name in PRESETS]
-    if len(presets) > 1:
-        raise CannotRun(f"--policy: {' and '.join(presets)}: only one of them can govern")
-    files = []
-    for name in names:
-        if name not in PRESETS:
-            try:
-                files.append((name, read_file(name)))
-            except (OSError, ValueError) as error:
-                reason = (getattr(error, "strerror", "") or "cannot be read").lower()
-                raise CannotRun(
-                    f"--policy {name}: neither a preset nor a file ({reason})"
-                ) from None
     try:
-        found = load_all(files)
+        return load_all(files)
     except PolicyError as error:
         raise CannotRun(str(error)) from None
-    return found.governance(PRESETS[presets[0] if presets else "hardened"]), found.namespaces
+
+
+def _policy_bytes(name: str) -> bytes:
+    try:
+        return read_file(name)
+    except (OSError, ValueError) as error:
+        presets = ", ".join(PRESETS)
+        raise CannotRun(
+            f"--policy {name}: neither one of {presets} nor a readable file ({reason(error)})"
+        ) from None
 
 
 def read_kinds(text: str) -> dict[Kind, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 from batten_webhooks import rollout
 from batten_webhooks.audit import Audit
 from batten_webhooks.cli import CannotRun, command_module
-from batten_webhooks.cli.files import read_file
+from batten_webhooks.cli.files import read_argument
 from batten_webhooks.cli.formats import audit_json
 from batten_webhooks.messages import printable
 from batten_webhooks.policy import PRESETS
@@ -33,7 +33,7 @@ def _from_cluster(options: Namespace) -> tuple[Audit, list[Any]]:
 
 def _from_file(options: Namespace) -> tuple[Audit, list[Any]]:
     try:
-        audit = audit_json.read(_bytes("--from", options.audit))
+        audit = audit_json.read(read_argument("--from", options.audit))
     except audit_json.NotAnAudit as error:
         raise CannotRun(f"--from {options.audit}: {error}") from None
     # The policies that are printed demand what this preset does: another audit tells nothing of it.
@@ -54,15 +54,7 @@ def _documents(name: str) -> list[Any]:
     )
 
     try:
-        manifest = Manifest.parse(_bytes("--applied", name), name=name)
+        manifest = Manifest.parse(read_argument("--applied", name), name=name)
     except ManifestError as error:
         raise CannotRun(f"--applied {name}:{error}") from None
     return [document.value for document in manifest.documents]
-
-
-def _bytes(option: str, name: str) -> bytes:
-    try:
-        return read_file(name)
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", "") or "cannot be read").lower()
-        raise CannotRun(f"{option} {name}: {reason}") from None

@@ -6,11 +6,11 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from batten_webhooks.governance import Exemption
 from batten_webhooks.image_pattern import InvalidPattern, parse_pattern
-from batten_webhooks.resources.invalid import Invalid
+from batten_webhooks.resources.invalid import validated
 from batten_webhooks.resources.model import Condition, DnsLabel, LabelSelector, Metadata, Model
 from batten_webhooks.rules import RULES
 from batten_webhooks.selectors import EVERYTHING
@@ -117,10 +117,7 @@ class HardeningException(Model):
 
 def read_exception(value: Any) -> Exemption:
     """From an object of the API or of a file. Raises Invalid."""
-    try:
-        exception = HardeningException.model_validate(value)
-    except ValidationError as error:
-        raise Invalid.of(error, HardeningException) from None
+    exception = validated(HardeningException, value)
     spec, match = exception.spec, exception.spec.match
     return Exemption(
         name=exception.metadata.name,

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,6 +30,7 @@ EXPECTED = {
 }
 
 Location = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
 
 
 class Invalid(ValueError):
@@ -50,6 +51,14 @@ class Invalid(ValueError):
             for details in error.errors(include_url=False)
         ]
         return cls([wrong for wrong in found if wrong[0] in WHAT_IT_IS] or found)
+
+
+def validated(model: type[M], value: Any) -> M:
+    """Raises Invalid."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Invalid.of(error, model) from None
 
 
 def pointer(location: Location) -> str:

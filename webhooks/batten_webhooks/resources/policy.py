@@ -9,12 +9,12 @@ import re
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
 from batten_webhooks.governance import GoverningPolicy
 from batten_webhooks.policy import Mutation, Policy, Setting, contained
-from batten_webhooks.resources.invalid import Invalid, Location, either
+from batten_webhooks.resources.invalid import Invalid, Location, either, validated
 from batten_webhooks.resources.model import Condition, LabelSelector, Metadata, Model
 from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import VERSIONS, Rule, Version
@@ -215,10 +215,7 @@ class HardeningPolicy(Model):
 
 def read_policy(value: Any) -> GoverningPolicy:
     """From an object of the API or of a file. Raises Invalid."""
-    try:
-        policy = HardeningPolicy.model_validate(value)
-    except ValidationError as error:
-        raise Invalid.of(error, HardeningPolicy) from None
+    policy = validated(HardeningPolicy, value)
     spec = policy.spec
     wrong: list[tuple[Location, str]] = []
     version = _version(spec.pod_security_version)

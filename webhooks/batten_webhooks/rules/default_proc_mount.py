@@ -41,6 +41,7 @@ from batten_webhooks.rules.rule import (
     NoParameters,
     Rule,
     Version,
+    cel_unless_user_namespace,
     shown,
 )
 from batten_webhooks.verdict import Finding
@@ -69,7 +70,7 @@ def unmasked(pod: Workload) -> Iterator[Finding]:
 
 
 def cel(_: NoParameters, version: Version) -> Cel:
-    exempt = "variables.userNamespace || " if version >= USER_NAMESPACES_SINCE else ""
+    exempt = cel_unless_user_namespace(version)
     return Cel(detail="remove procMount", container=exempt + MASKED)
 
 

@@ -103,6 +103,11 @@ class Rule:
         return self.doc.partition("\n")[0].rstrip(".")
 
 
+def cel_unless_user_namespace(version: Version) -> str:
+    """What exempts Pods in a user namespace where the standards of this version do."""
+    return "variables.userNamespace || " if version >= USER_NAMESPACES_SINCE else ""
+
+
 def cel_list(words: Iterable[str]) -> str:
     """A list of strings in CEL."""
     return json.dumps(sorted(words))

@@ -56,6 +56,7 @@ from batten_webhooks.rules.rule import (
     NoParameters,
     Rule,
     Version,
+    cel_unless_user_namespace,
     shown,
 )
 from batten_webhooks.verdict import Change, Finding, Unknown
@@ -162,7 +163,7 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
 
 def cel(_: NoParameters, version: Version) -> Cel:
     pod = "variables.spec.?securityContext"
-    exempt = "variables.userNamespace || " if version >= USER_NAMESPACES_SINCE else ""
+    exempt = cel_unless_user_namespace(version)
     said = f"c.?securityContext.?runAsNonRoot.orValue({pod}.?runAsNonRoot.orValue(false))"
     return Cel(
         detail="set securityContext.runAsNonRoot to true, and no runAsUser of 0",
