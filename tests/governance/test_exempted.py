@@ -7,6 +7,8 @@ from typing import Any
 
 import jsonpatch
 from batten_reviews import container, pod
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batten_webhooks.engine import evaluate
 from batten_webhooks.governance import Exemption, Exemptions, Governance
@@ -90,6 +92,48 @@ def test_who_is_exempt_is_recorded_by_name() -> None:
 def test_once_is_as_good_as_twice_and_what_is_changed_is_fine() -> None:
     exemptions = lifted("read-only-root-filesystem", "run-as-non-root", containers=("legacy",))
     value = pod(containers=[container("app"), container("legacy")])
+    once = mended(value, exemptions)
+    verdict = judged(once, exemptions)
+    assert verdict.changes == ()
+    assert acting(verdict.violations, "Deny") == []
+
+
+def test_a_profile_of_the_whole_pod_is_not_lifted_for_one_container() -> None:
+    value = pod(securityContext={"seccompProfile": {"type": "Unconfined"}})
+    setting = next(s for s in HARDENED.settings if s.rule.name == "seccomp-profile")
+    policy = replace(HARDENED, settings=(setting,))
+
+    def denied(exemptions: Exemptions) -> set[str]:
+        return {v.rule for v in acting(judged(value, exemptions, policy).violations, "Deny")}
+
+    assert denied(lifted("seccomp-profile", containers=("app",))) == {"seccomp-profile"}
+    assert denied(lifted("seccomp-profile")) == {"no-unconfined-seccomp"}
+    assert denied(lifted("seccomp-profile", "no-unconfined-seccomp")) == set()
+
+
+def test_who_is_exempt_is_held_by_the_weaker_rule_and_nothing_is_changed_for_him() -> None:
+    capabilities: Any = {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}
+    setting = next(s for s in HARDENED.settings if s.rule.name == "drop-capabilities")
+    exempt = replace(setting, exempt_users=frozenset(("jane",)))
+    policy = replace(HARDENED, settings=(exempt,))
+    workload = read(pod(containers=[container(**capabilities)]))
+    verdict = evaluate(workload, policy, Facts(requester="jane"))
+    assert verdict.changes == ()
+    assert {v.rule for v in acting(verdict.violations, "Deny")} == {"no-added-capabilities"}
+
+
+rules = st.sets(st.sampled_from([setting.rule.name for setting in HARDENED.settings]))
+names = st.sets(st.sampled_from(["app", "legacy", "setup"]))
+
+
+@given(rules, names)
+def test_what_is_mended_is_let_through_and_stays_as_it_is(
+    some: set[str], containers: set[str]
+) -> None:
+    exemptions = lifted(*some, containers=tuple(containers))
+    value = pod(
+        containers=[container("app"), container("legacy")], initContainers=[container("setup")]
+    )
     once = mended(value, exemptions)
     verdict = judged(once, exemptions)
     assert verdict.changes == ()

@@ -214,3 +214,78 @@ def test_images_are_read_once_for_all_rules(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_container_without_a_name_is_not_the_pod() -> None:
     nameless = workload({"image": "nginx:1"})
     assert not lifting(exemption(images=(parse_pattern("nginx"),)), container="", pod=nameless)
+
+
+pods_of = st.builds(
+    lambda names, found: workload(*({"name": n, "image": i} for n, i in names), **found),
+    st.lists(
+        st.tuples(st.sampled_from(["app", "db", "log"]), st.sampled_from(["nginx:1", "x.io/a"])),
+        min_size=1,
+        max_size=4,
+    ),
+    st.dictionaries(keys, values),
+)
+some_exemptions = st.lists(
+    st.builds(
+        lambda name, rules, expires, pods, containers, images: exemption(
+            name,
+            rules=rules,
+            expires=NOW + expires,
+            pods=pods,
+            containers=containers,
+            images=tuple(map(parse_pattern, images)),
+        ),
+        st.text("xyz", min_size=1, max_size=4),
+        st.sets(st.sampled_from(["probes", "resources"]), min_size=1),
+        st.integers(-2, 3),
+        selectors,
+        st.sets(st.sampled_from(["app", "db"]), max_size=1),
+        st.lists(st.sampled_from(["nginx", "x.io/*"]), max_size=1),
+    ),
+    max_size=8,
+    unique_by=lambda found: found.name,
+)
+
+
+@given(some_exemptions, pods_of)
+def test_what_is_lifted_is_what_the_plainest_search_finds(
+    found: list[Exemption], subject: Any
+) -> None:
+    pod_labels = subject.template.metadata.labels or {}
+    governed = Governance(DEFAULT, (), found).governing("shop", {}, pod_labels, NOW)
+    holding = governed.exemptions.holding(subject)
+    for rule in ("probes", "resources"):
+        for container in ("", *(site.name for site in subject.sites)):
+            images = [s.container.image for s in subject.sites if s.name == container]
+            ends = [
+                each.expires
+                for each in found
+                if rule in each.rules
+                and each.expires > NOW
+                and each.pods.matches(pod_labels)
+                and (not each.containers or container in each.containers)
+                and (
+                    not each.images
+                    or (images and all(any(p.matches(i) for p in each.images) for i in images))
+                )
+            ]
+            lifts = holding.lifting(rule, container)
+            assert (lifts.expires if lifts else None) == max(ends, default=None)
+
+
+def test_containers_of_every_sort_are_told_by_name() -> None:
+    value = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web"},
+        "spec": {
+            "containers": [{"name": "app", "image": "nginx:1"}],
+            "initContainers": [{"name": "setup", "image": "nginx:1"}],
+            "ephemeralContainers": [{"name": "debug", "image": "nginx:1"}],
+        },
+    }
+    subject = read_object(value)
+    for name in ("app", "setup", "debug"):
+        assert lifting(exemption(containers={name}), container=name, pod=subject)
+    assert not lifting(exemption(containers={"app"}), container="setup", pod=subject)
+    assert not lifting(exemption(containers={"app"}), container="debug", pod=subject)

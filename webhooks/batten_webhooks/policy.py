@@ -43,9 +43,14 @@ class Policy:
 
 
 def contained(settings: Iterable[Setting]) -> tuple[Setting, ...]:
-    """Rules that a stronger one contains, and whose actions it takes, stand below that one."""
+    """Rules that a stronger one contains, and whose actions it takes, stand below that one.
+
+    Options may make the stronger one milder, so that with any it contains none.
+    """
     by_name = {setting.rule.name: setting for setting in settings}
     for setting in tuple(by_name.values()):
+        if setting.parameters != setting.rule.parameters():
+            continue
         weaker = [by_name[name] for name in setting.rule.overrides if name in by_name]
         inside = tuple(each for each in weaker if each.actions <= setting.actions)
         by_name[setting.rule.name] = replace(setting, weaker=inside)

@@ -3,8 +3,8 @@
 ## What it does
 Adds `ALL` to `securityContext.capabilities.drop` of every container that does not drop it; what is
 listed there already stays. Added capabilities other than `NET_BIND_SERVICE`, and those of the
-option `allowed`, are violations and never removed. Windows Pods are left alone: the API server
-refuses the field there.
+option `allowed`, are violations and never removed; `no-added-capabilities` holds for those, with
+its own option. Windows Pods are left alone: the API server refuses the field there.
 
 This is the *Capabilities* control of the Pod Security Standards *restricted*.
 

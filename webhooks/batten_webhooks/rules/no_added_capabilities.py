@@ -73,7 +73,9 @@ class Parameters:
     def __post_init__(self) -> None:
         for name in self.allowed:
             if not _NAME.fullmatch(name) or name == "ALL" or name.startswith("CAP_"):
-                raise ValueError(f"allowed must hold capabilities such as NET_ADMIN, not {name}")
+                raise ValueError(
+                    f"allowed must hold capabilities such as NET_ADMIN, not {shown(name)}"
+                )
 
 
 def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:

@@ -83,7 +83,8 @@ class Rule:
 
     `check` yields findings; those that carry changes are what the rule can mend by itself.
     `parameters` is a frozen dataclass whose fields are the policy's options for this rule.
-    `overrides` names weaker rules that find nothing which this one does not.
+    `overrides` names weaker rules that find nothing which this one, with its default parameters,
+    does not.
     `cel` says the same in CEL, of rules that look at nothing but the object's fields.
     """
 

@@ -35,6 +35,7 @@ containers:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,6 +61,9 @@ SAFE = frozenset(
 )
 SAFE_SINCE_1_37 = SAFE | {"net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_slow_start_after_idle"}
 
+# As the API server takes a sysctl's name, with the * of a beginning.
+_NAME = re.compile(r"[a-z0-9][-_a-z0-9]*([./][a-z0-9][-_a-z0-9]*)*([./]?\*)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -69,9 +73,10 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for name in self.allowed:
-            if not name.strip("*.") or "*" in name[:-1]:
+            if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"allowed must hold names such as net.core.somaxconn or net.*, not {name}"
+                    "allowed must hold names such as net.core.somaxconn or net.*,"
+                    f" not {shown(name)}"
                 )
 
     def allows(self, name: str) -> bool:

@@ -3,7 +3,7 @@
 ## What it does
 Refuses volumes other than configMap, csi, downwardAPI, emptyDir, ephemeral, image,
 persistentVolumeClaim, projected and secret. A type that nobody knows is refused, too. The option
-`allowed` names further types.
+`allowed` names further types; `no-host-path` holds even where it names hostPath.
 
 ## Why is this bad?
 The other types name a server, a device or a path directly, so that a Pod's author reaches storage
@@ -93,7 +93,8 @@ class Parameters:
     def __post_init__(self) -> None:
         for name in self.allowed:
             if name not in OTHERS:
-                raise ValueError(f"allowed must hold types of volumes such as nfs, not {name}")
+                known = ", ".join(sorted(OTHERS))
+                raise ValueError(f"allowed must hold any of {known}, not {shown(name)}")
 
 
 def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
