@@ -7,7 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from batten_tools import CONTROL_PLANE, ToolError, asked_version, control_plane, helm, say
+from batten_tools import (
+    CONTROL_PLANE,
+    ToolError,
+    asked_version,
+    control_plane,
+    helm,
+    registry_binary,
+    say,
+)
 
 
 def main() -> int:
@@ -17,6 +25,7 @@ def main() -> int:
             folder = control_plane(version)
             say(f"Kubernetes {version}: {', '.join(CONTROL_PLANE)} in {folder}")
         say(f"helm: {helm()}")
+        say(f"registry: {registry_binary()}")
     except ToolError as error:
         say(str(error))
         return 1

@@ -34,6 +34,7 @@ ETCD = "go.etcd.io/etcd/server/v3"
 CONTROL_PLANE = ("kube-apiserver", "kubectl", "etcd", "kube-controller-manager", "kube-scheduler")
 HELM = "helm.sh/helm/v4"
 KIND = "sigs.k8s.io/kind"
+REGISTRY = "github.com/distribution/distribution/v3"
 GO = (1, 26)
 
 
@@ -89,6 +90,11 @@ def helm() -> str:
 def kind() -> str:
     """The kind on PATH, or one built from its Go module. Raises ToolError."""
     return shutil.which("kind") or str(_built_tool(MODULES / "kind", KIND, KIND))
+
+
+def registry_binary() -> str:
+    """distribution's registry, built from its Go module. Raises ToolError."""
+    return str(_built_tool(MODULES.with_name("registry"), REGISTRY, f"{REGISTRY}/cmd/registry"))
 
 
 def _built_tool(module: Path, required: str, package: str) -> Path:

@@ -1,0 +1,199 @@
+"""Images as they are known, each thing asked for once: digests for a while, contents for good."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from batten_webhooks.images.content import Configuration, Index, Manifest, Platform
+from batten_webhooks.images.errors import Reason, RegistryError
+from batten_webhooks.images.keyring import Keyring
+from batten_webhooks.images.registry import Registries
+from batten_webhooks.reference import Reference
+
+# A tag's digest is as fresh as this; for so long after it is given while it is asked for again.
+FRESH_SECONDS, STALE_SECONDS = 60.0, 600.0
+# What went wrong is not tried again by everybody at once. A tag that was missing may be pushed.
+FAILED_SECONDS: dict[Reason, float] = {
+    "invalid": 10.0,
+    "not-found": 5.0,
+    "refused": 60.0,
+    "unauthorized": 5.0,
+}
+FAILED_OTHERWISE = 1.0
+MOST_DIGESTS, MOST_CONTENTS = 10_000, 2_000
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformImage:
+    """What one platform's nodes would run. `size` is what they pull, compressed, in bytes."""
+
+    platform: Platform
+    digest: str
+    size: int
+    configuration: Configuration
+
+
+@dataclass(slots=True)
+class _Known(Generic[V]):
+    """A value or an error, since `at` by a monotonic clock."""
+
+    at: float
+    value: V | None = None
+    error: RegistryError | None = None
+
+
+class _Shared(Generic[K, V]):
+    """Whoever asks for what is being asked for already waits for the same answer."""
+
+    def __init__(self) -> None:
+        self._running: dict[K, asyncio.Task[V]] = {}
+
+    def ask(self, key: K, work: Callable[[], Awaitable[V]]) -> asyncio.Task[V]:
+        """The task outlives everybody who gives up waiting for it."""
+        running = self._running.get(key)
+        if running is None:
+            running = self._running[key] = asyncio.ensure_future(_run(work))
+            running.add_done_callback(lambda done: self._end(key, done))
+        return running
+
+    def _end(self, key: K, done: asyncio.Task[V]) -> None:
+        del self._running[key]
+        if not done.cancelled():
+            done.exception()  # it was told to those who waited, if there were any
+
+    async def close(self) -> None:
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _run(work: Callable[[], Awaitable[V]]) -> V:
+    return await work()
+
+
+class Images:
+    """`now` is a monotonic clock in seconds."""
+
+    def __init__(self, registries: Registries, now: Callable[[], float] = time.monotonic) -> None:
+        self._registries = registries
+        self._now = now
+        self._digests: OrderedDict[tuple[str, str], _Known[str]] = OrderedDict()
+        self._contents: OrderedDict[tuple[str, str, str], tuple[PlatformImage, ...]] = OrderedDict()
+        self._resolving = _Shared[tuple[str, str], str]()
+        self._reading = _Shared[tuple[str, str, str], tuple[PlatformImage, ...]]()
+
+    async def close(self) -> None:
+        await self._resolving.close()
+        await self._reading.close()
+
+    async def digest(self, reference: Reference, keyring: Keyring, seconds: float) -> str:
+        """What the tag names, answered within `seconds`; of a reference with a digest that one.
+
+        Cached by what would be let in, not by who asks: credentials that differ share nothing.
+        Raises RegistryError.
+        """
+        if reference.digest:
+            return reference.digest
+        key = f"{reference.name}:{reference.tag or 'latest'}", keyring.identity(reference)
+        known = self._digests.get(key)
+        age = self._now() - known.at if known else 0.0
+        if known and known.error and age < _failed_seconds(known.error):
+            raise RegistryError(known.error.reason, str(known.error))
+        if known and known.value and age < FRESH_SECONDS:
+            return known.value
+        task = self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
+        if known and known.value and age < FRESH_SECONDS + STALE_SECONDS:
+            return known.value
+        return await _within(task, seconds)
+
+    async def _resolve(self, key: tuple[str, str], reference: Reference, keyring: Keyring) -> str:
+        try:
+            digest = await self._registries.resolve(reference, keyring)
+        except RegistryError as error:
+            known = self._digests.get(key)
+            # An answer that was right goes on to be given while there is none that is newer.
+            lost = error.reason in {"not-found", "unauthorized", "refused"}
+            if lost or known is None or known.value is None:
+                self._remember(key, _Known(self._now(), error=error))
+            raise
+        self._remember(key, _Known(self._now(), digest))
+        return digest
+
+    def _remember(self, key: tuple[str, str], known: _Known[str]) -> None:
+        self._digests[key] = known
+        self._digests.move_to_end(key)
+        if len(self._digests) > MOST_DIGESTS:
+            self._digests.popitem(last=False)
+
+    async def platforms(
+        self, reference: Reference, digest: str, keyring: Keyring, seconds: float
+    ) -> tuple[PlatformImage, ...]:
+        """What is in an image, for every platform that it has, within `seconds`.
+
+        Raises RegistryError.
+        """
+        key = reference.name, digest, keyring.identity(reference)
+        known = self._contents.get(key)
+        if known is not None:
+            self._contents.move_to_end(key)
+            return known
+        task = self._reading.ask(key, lambda: self._read(key, reference, digest, keyring))
+        return await _within(task, seconds)
+
+    async def _read(
+        self, key: tuple[str, str, str], reference: Reference, digest: str, keyring: Keyring
+    ) -> tuple[PlatformImage, ...]:
+        found = await self._registries.manifest(reference, digest, keyring)
+        if isinstance(found, Manifest):
+            contents = [await self._platform(reference, digest, found, keyring)]
+        else:
+            contents = await self._children(reference, found, keyring)
+        self._contents[key] = tuple(contents)
+        if len(self._contents) > MOST_CONTENTS:
+            self._contents.popitem(last=False)
+        return tuple(contents)
+
+    async def _children(
+        self, reference: Reference, index: Index, keyring: Keyring
+    ) -> list[PlatformImage]:
+        async def child(digest: str) -> PlatformImage:
+            manifest = await self._registries.manifest(reference, digest, keyring)
+            if isinstance(manifest, Index):
+                raise RegistryError("invalid", "its index holds another index")
+            return await self._platform(reference, digest, manifest, keyring)
+
+        tasks = [asyncio.ensure_future(child(each.digest)) for each in index.images]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _platform(
+        self, reference: Reference, digest: str, manifest: Manifest, keyring: Keyring
+    ) -> PlatformImage:
+        configuration = await self._registries.configuration(
+            reference, manifest.config.digest, keyring
+        )
+        return PlatformImage(configuration.platform, digest, manifest.size, configuration)
+
+
+async def _within(task: asyncio.Task[V], seconds: float) -> V:
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(task)
+    except TimeoutError:
+        raise RegistryError("timeout", f"the registry has not answered in {seconds:g} s") from None
+
+
+def _failed_seconds(error: RegistryError) -> float:
+    return FAILED_SECONDS.get(error.reason, FAILED_OTHERWISE)
