@@ -13,6 +13,15 @@ ROOT = Path(__file__).parents[1]
 POD = b"{apiVersion: v1, kind: Pod, spec: {containers: [{name: app, image: nginx}]}}"
 
 
+# The modules that ask registries, which the extra `images` is for.
+ASKING = ("cli.images", "cli.registries", "images.addresses", "images.cache", "images.registry")
+BLOCKED = (
+    "import sys\n"
+    "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography'):\n"
+    "    sys.modules[name] = None\n"
+)
+
+
 @pytest.mark.parametrize("folder", ["operator", "webhooks", "tests"])
 def test_source_roots_are_no_packages(folder: str) -> None:
     assert (ROOT / folder).is_dir()
@@ -46,15 +55,32 @@ def test_command_line_needs_no_operator_library() -> None:
     names = {requirement.split(">=")[0] for requirement in project["dependencies"]}
     assert names == {"jinja2", "msgspec", "pydantic", "pyyaml"}
     code = (
-        "import sys\n"
-        "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography'):\n"
-        "    sys.modules[name] = None\n"
+        f"{BLOCKED}"
         "import pkgutil, importlib, batten_webhooks\n"
         "for module in pkgutil.walk_packages(batten_webhooks.__path__, 'batten_webhooks.'):\n"
-        "    if not module.name.endswith('__main__'):\n"
+        f"    if not module.name.endswith(('__main__', *{ASKING})):\n"
         "        importlib.import_module(module.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (("images", "-"), "images"),
+        (("harden", "--pin", "-"), "images"),
+        (("audit",), "audit"),
+    ],
+)
+def test_a_command_whose_library_is_missing_names_the_extra(
+    command: tuple[str, ...], extra: str
+) -> None:
+    code = f"{BLOCKED}from batten_webhooks.cli.__main__ import main\nsys.exit(main({command}))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, input=POD, capture_output=True
+    )
+    needed = f"batten: this needs the library aiohttp: pip install 'batten[{extra}]'\n"
+    assert (done.returncode, done.stderr.decode()) == (2, needed)
 
 
 def test_jinja_is_imported_only_for_the_html_report() -> None:

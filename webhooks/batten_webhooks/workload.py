@@ -271,6 +271,17 @@ class Workload(Struct):
     pod_level: bool = True
 
     @property
+    def images(self) -> Iterator[tuple[str, str, Any]]:
+        """The JSON Pointer, the container ("" for a volume of the Pod's) and the text of every
+        image reference; what is no text is none that anybody could read."""
+        for site in self.sites:
+            yield site.pointer + "/image", site.name, site.container.image
+        for index, volume in enumerate((self.pod_level and self.spec.volumes) or ()):
+            source: Any = volume.get("image")
+            if isinstance(source, dict):
+                yield f"/spec/volumes/{index}/image/reference", "", source.get("reference")
+
+    @property
     def is_pod(self) -> bool:
         return self.prefix == ""
 

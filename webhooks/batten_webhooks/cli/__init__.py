@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-CLUSTER_LIBRARIES = ("kubernetes", "aiohttp")
+LIBRARIES_OF_EXTRAS = ("kubernetes", "aiohttp")
 
 
 class CannotRun(Exception):
@@ -17,8 +17,10 @@ def command_module(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in CLUSTER_LIBRARIES:
+        library = (error.name or "").partition(".")[0]
+        if library not in LIBRARIES_OF_EXTRAS:
             raise
+        extra = "audit" if name.startswith("batten_operator") else "images"
         raise CannotRun(
-            f"reading a cluster needs the library {error.name}: pip install 'batten[audit]'"
+            f"this needs the library {library}: pip install 'batten[{extra}]'"
         ) from None

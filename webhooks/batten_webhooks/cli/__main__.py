@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 from batten_webhooks.cli import CannotRun, command_module
 
@@ -17,6 +17,7 @@ FORMATS = ("text", "json", "sarif", "junit", "github")
 AUDIT_FORMATS = ("text", "json", "sarif", "html")
 PATHS = "a file, a folder to look through for .yaml, .yml and .json, or - for standard input"
 POLICY = "baseline, restricted, hardened, or the file of a HardeningPolicy (default: hardened)"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 KINDS = "more kinds with a Pod template, as Widget.example.com=spec.template, separated by commas"
 
 
@@ -102,11 +103,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
-    harden = _command(commands, "harden", "print files hardened, or edit them in place")
-    _inputs(harden)
-    how = harden.add_mutually_exclusive_group()
-    how.add_argument("--diff", action="store_true", help="print a unified diff instead")
-    how.add_argument("--write", action="store_true", help="edit the files in place")
+    _harden(commands)
 
     check = _command(commands, "check", "say what is wrong with files as they stand")
     _inputs(check)
@@ -118,6 +115,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
     _color(check)
     check.add_argument("--verbose", action="store_true", help="tell of what is only audited, too")
+
+    _images(commands)
 
     audit = _command(commands, "audit", "say what the workloads of a live cluster would meet")
     audit.set_defaults(run="batten_operator.audit")
@@ -206,13 +205,53 @@ def parser() -> argparse.ArgumentParser:
 
     review = _command(commands, "review", "answer an AdmissionReview from standard input")
     review.add_argument("--webhook", choices=("mutate", "validate"), required=True)
-    _policy(review)
+    review.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+    _kinds(review)
     return top
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
-) -> argparse.ArgumentParser:
+def _harden(commands: Commands) -> None:
+    harden = _command(commands, "harden", "print files hardened, or edit them in place")
+    _inputs(harden)
+    how = harden.add_mutually_exclusive_group()
+    how.add_argument("--diff", action="store_true", help="print a unified diff instead")
+    how.add_argument("--write", action="store_true", help="edit the files in place")
+    pins = harden.add_mutually_exclusive_group()
+    pins.add_argument(
+        "--pin",
+        dest="pins",
+        action="store_const",
+        const="pin",
+        help="write the digests of images' tags beside them, as registries tell them now",
+    )
+    pins.add_argument(
+        "--refresh",
+        dest="pins",
+        action="store_const",
+        const="refresh",
+        help="the same, and move on what has a tag and a digest already",
+    )
+    pins.add_argument(
+        "--unpin",
+        dest="pins",
+        action="store_const",
+        const="unpin",
+        help="take the digests away from what has a tag",
+    )
+    _registries(harden)
+
+
+def _images(commands: Commands) -> None:
+    images = _command(commands, "images", "list the images of files, with their digests and users")
+    _files(images)
+    images.add_argument(
+        "--format", choices=("text", "json"), default="text", help="(default: text)"
+    )
+    _color(images)
+    _registries(images)
+
+
+def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
     )
@@ -235,8 +274,13 @@ def _cluster(command: argparse.ArgumentParser) -> None:
 
 
 def _inputs(command: argparse.ArgumentParser) -> None:
+    _files(command)
+    command.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+
+
+def _files(command: argparse.ArgumentParser) -> None:
     command.add_argument("paths", nargs="+", metavar="PATH", help=PATHS)
-    _policy(command)
+    _kinds(command)
     command.add_argument(
         "--skip-unrelated",
         action="store_true",
@@ -244,9 +288,37 @@ def _inputs(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _policy(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+def _kinds(command: argparse.ArgumentParser) -> None:
     command.add_argument("--kinds", default="", metavar="KINDS", help=KINDS)
+
+
+def _registries(command: argparse.ArgumentParser) -> None:
+    """Whoever called `docker login` asks; these say what else may be asked, and how."""
+    group = command.add_argument_group(
+        "registries", "Credentials are those of docker's configuration (DOCKER_CONFIG)."
+    )
+    group.add_argument("--registry-ca", default="", metavar="FILE", help="trust its CAs, too (PEM)")
+    group.add_argument(
+        "--registry-mirror",
+        action="append",
+        default=[],
+        metavar="REGISTRY=HOST",
+        help="ask there first, as docker.io=mirror.example; repeatable",
+    )
+    group.add_argument(
+        "--local-registry",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="may be at an address of this machine or of its link; repeatable",
+    )
+    group.add_argument(
+        "--plain-http",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="asked without TLS, wherever it is; repeatable",
+    )
 
 
 def _color(command: argparse.ArgumentParser) -> None:

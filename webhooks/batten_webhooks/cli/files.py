@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.manifests import Document, Manifest, ManifestError
 from batten_webhooks.manifests.text import LARGEST_FILE
+from batten_webhooks.patch import Operation
 from batten_webhooks.workload import Kind, Malformed, Workload, read_objects
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -138,6 +139,14 @@ def parse(source: Source, data: bytes) -> Manifest:
     if not any(_is_object(document.value) for document in manifest.documents):
         raise Unrelated(NO_OBJECT)
     return manifest
+
+
+def edit(source: Source, manifest: Manifest, patches: Mapping[int, list[Operation]]) -> bytes:
+    """The file with the patches of its documents, by their index, applied. Raises Unusable."""
+    try:
+        return manifest.edit(patches)
+    except ManifestError as error:
+        raise Unusable(source, error.message, error.line, error.column) from None
 
 
 def _is_object(value: object) -> bool:

@@ -21,6 +21,7 @@ from batten_webhooks.cli.files import (
     Subject,
     Unrelated,
     Unusable,
+    edit,
     parse,
     read,
     sources,
@@ -29,8 +30,9 @@ from batten_webhooks.cli.files import (
 from batten_webhooks.cli.fixes import lines
 from batten_webhooks.cli.formats.text import plain
 from batten_webhooks.cli.judge import Result, doubts, problem, read_kinds, read_policy
+from batten_webhooks.cli.pinning import pins
 from batten_webhooks.engine import evaluate
-from batten_webhooks.manifests import Manifest, ManifestError
+from batten_webhooks.manifests import Manifest
 from batten_webhooks.manifests.text import Text
 from batten_webhooks.patch import Operation, operations
 from batten_webhooks.policy import Policy
@@ -45,17 +47,18 @@ def run(options: Namespace) -> int:
     progress = Progress(len(files) if options.write else 0)
     put = _writer(options, progress, several=len(files) > 1)
     result = Result()
-    for number, source in enumerate(files):
-        progress.step(number)
-        try:
-            before = read(source)
-            manifest = parse(source, before)
-            found = subjects(source, manifest, kinds)
-            put(source, before, _hardened(source, manifest, found, policy, result))
-        except Unrelated as reason:
-            result.pass_over(source, reason, lenient=options.skip_unrelated)
-        except Unusable as error:
-            result.unusable.append(error)
+    with pins(options) as pin:
+        for number, source in enumerate(files):
+            progress.step(number)
+            try:
+                before = read(source)
+                manifest = pin(source, parse(source, before), kinds, result)
+                found = subjects(source, manifest, kinds)
+                put(source, before, _hardened(source, manifest, found, policy, result))
+            except Unrelated as reason:
+                result.pass_over(source, reason, lenient=options.skip_unrelated)
+            except Unusable as error:
+                result.unusable.append(error)
     progress.end()
     sys.stdout.flush()
     _tell(result)
@@ -87,10 +90,7 @@ def _hardened(
             patches.setdefault(each.document.index, []).extend(patch)
         left = [*acting(verdict.remaining(), "Deny"), *doubts(verdict)]
         result.problems += [problem(source, shown, each, violation) for violation in left]
-    try:
-        return manifest.edit(patches)
-    except ManifestError as error:
-        raise Unusable(source, error.message, error.line, error.column) from None
+    return edit(source, manifest, patches)
 
 
 def _writer(

@@ -135,7 +135,6 @@ class Registries:
     def __init__(self, settings: RegistrySettings = RegistrySettings()) -> None:
         self._settings = settings
         self._listed = settings.listed | settings.plain_http
-        self._resolver = GuardedResolver(self._listed)
         self._circuits = Circuits()
         self._challenges = _Bounded[str, Challenge]()
         self._tokens = _Bounded[tuple[str, str, str, str, str], tuple[str, float]]()
@@ -394,7 +393,7 @@ class Registries:
         if self._opened is None:
             self._opened = ClientSession(
                 connector=TCPConnector(
-                    resolver=self._resolver,
+                    resolver=GuardedResolver(self._listed),
                     limit=MOST_CONNECTIONS,
                     limit_per_host=MOST_CONNECTIONS_PER_HOST,
                 ),

@@ -53,17 +53,15 @@ _PINNED = rf"^{_NAME}(?:{_TAG}|(?:{_TAG})?{_DIGEST})$"
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
-    for site in pod.sites:
-        objection = _objection(site.container.image)
+    for pointer, container, image in pod.images:
+        objection = _objection(image)
         if objection:
-            yield _finding(site.pointer + "/image", site.name, objection)
-    if pod.pod_level:
-        for index, volume in enumerate(pod.spec.volumes or ()):
-            source: Any = volume.get("image")
-            if isinstance(source, dict):
-                objection = _objection(source.get("reference"))
-                if objection:
-                    yield _finding(f"/spec/volumes/{index}/image/reference", "", objection)
+            yield Finding(
+                path=pointer,
+                container=container,
+                detail=objection,
+                remedy="name the tag of a version, or a digest",
+            )
 
 
 def _objection(image: Any) -> str:
@@ -89,15 +87,6 @@ def _judge(image: str) -> str:
 
 # A cluster runs the same few hundred images again and again.
 _remembered = lru_cache(maxsize=1024)(_judge)
-
-
-def _finding(path: str, container: str, detail: str) -> Finding:
-    return Finding(
-        path=path,
-        container=container,
-        detail=detail,
-        remedy="name the tag of a version, or a digest",
-    )
 
 
 def cel(_: NoParameters, _version: Version) -> Cel:

@@ -1,0 +1,117 @@
+"""What `batten harden` writes into references: digests as registries tell them, or none."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from batten_webhooks.cli import command_module
+from batten_webhooks.cli.files import Source, Subject, edit, parse, subjects
+from batten_webhooks.cli.judge import Result, problem
+from batten_webhooks.images.errors import RegistryError
+from batten_webhooks.images.pins import pinned, unpinned
+from batten_webhooks.manifests import Manifest
+from batten_webhooks.patch import Operation
+from batten_webhooks.reference import InvalidReference, parse_reference
+from batten_webhooks.rules.rule import shown
+from batten_webhooks.verdict import Finding, Violation
+from batten_webhooks.workload import Kind
+
+Kinds = Mapping[Kind, tuple[str, ...]]
+Pins = Callable[[Source, Manifest, Kinds, Result], Manifest]
+Failure = RegistryError | InvalidReference
+Digests = Callable[[list[str]], dict[str, str | Failure]]
+
+
+class _Place(NamedTuple):
+    """Where one reference stands; `container` is "" for a volume of the Pod's."""
+
+    subject: Subject
+    pointer: str
+    container: str
+    text: str
+
+
+@contextmanager
+def pins(options: Namespace) -> Iterator[Pins]:
+    """What `--pin`, `--refresh` and `--unpin` make of each file. Raises CannotRun."""
+    if options.pins is None:
+        yield lambda _, manifest, __, ___: manifest
+    elif options.pins == "unpin":
+        yield partial(_edited, _unpinned)
+    else:
+        registries = command_module("batten_webhooks.cli.registries")
+        with registries.LookUp(options) as look_up:
+            digests = partial(_pinned, look_up=look_up.digests, refresh=options.pins == "refresh")
+            yield partial(_edited, digests)
+
+
+def _edited(
+    change: Callable[[Sequence[_Place]], dict[str, str | Failure]],
+    source: Source,
+    manifest: Manifest,
+    kinds: Kinds,
+    result: Result,
+) -> Manifest:
+    """The file with other references; why some stay as they are is added to the result."""
+    places = [
+        _Place(subject, pointer, container, text)
+        for subject in subjects(source, manifest, kinds)
+        for pointer, container, text in subject.workload.images
+        if isinstance(text, str) and text
+    ]
+    after, lines = change(places), manifest.lines()
+    patches: dict[int, list[Operation]] = {}
+    for place in places:
+        text = after.get(place.text, place.text)
+        if isinstance(text, Exception):
+            violation = _violation(place, text)
+            result.problems.append(problem(source, lines, place.subject, violation))
+        elif text != place.text:
+            path = place.subject.pointer + place.subject.workload.prefix + place.pointer
+            patch = patches.setdefault(place.subject.document.index, [])
+            patch.append({"op": "replace", "path": path, "value": text})
+    return parse(source, edit(source, manifest, patches)) if patches else manifest
+
+
+def _unpinned(places: Sequence[_Place]) -> dict[str, str | Failure]:
+    result: dict[str, str | Failure] = {}
+    for place in places:
+        try:
+            result[place.text] = unpinned(place.text)
+        except InvalidReference as error:
+            result[place.text] = error
+    return result
+
+
+def _pinned(
+    places: Sequence[_Place], look_up: Digests, *, refresh: bool
+) -> dict[str, str | Failure]:
+    wanted = [place.text for place in places if _is_wanted(place.text, refresh=refresh)]
+    return {
+        text: digest if isinstance(digest, Exception) else pinned(text, digest)
+        for text, digest in look_up(wanted).items()
+    }
+
+
+def _is_wanted(text: str, *, refresh: bool) -> bool:
+    """A digest without a tag is all that is known of an image: nothing newer can be looked for."""
+    try:
+        reference = parse_reference(text)
+    except InvalidReference:
+        return True  # to be told of
+    return not reference.digest or (refresh and bool(reference.tag))
+
+
+def _violation(place: _Place, error: Failure) -> Violation:
+    if isinstance(error, RegistryError):
+        detail = f"image {shown(place.text)} keeps its tag: {error}"
+        remedy = "try again, or pin it by hand"
+    else:
+        detail = f"image {shown(place.text)} {error}"
+        remedy = "name an image that a registry can look up"
+    finding = Finding(path=place.pointer, container=place.container, detail=detail, remedy=remedy)
+    return Violation("pinned-digest", finding, frozenset(("Deny",)), fixed=False)

@@ -1,0 +1,151 @@
+"""Registries as the command line asks them: as whoever called `docker login`, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from batten_webhooks.cli import CannotRun
+from batten_webhooks.images.cache import Images, PlatformImage
+from batten_webhooks.images.docker_config import DockerConfig, DockerConfigError, default_path
+from batten_webhooks.images.errors import RegistryError
+from batten_webhooks.images.keyring import Keyring
+from batten_webhooks.images.registry import CALL_SECONDS, Registries, RegistrySettings
+from batten_webhooks.messages import printable
+from batten_webhooks.reference import InvalidReference, Reference, parse_reference
+
+# At once; each registry gets fewer, by the client's own limits.
+MOST_AT_ONCE = 32
+
+T = TypeVar("T")
+
+
+class LookUp:
+    """One command's look at registries. What was asked once is not asked again."""
+
+    def __init__(self, options: Namespace) -> None:
+        """Raises CannotRun."""
+        try:
+            self._docker = DockerConfig(default_path())
+            self._registries = Registries(_settings(options))
+        except DockerConfigError as error:
+            raise CannotRun(str(error)) from None
+        self._images = Images(self._registries)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        try:
+            self._runner.run(self._close())
+        finally:
+            self._runner.close()
+
+    async def _close(self) -> None:
+        await self._images.close()
+        await self._registries.close()
+
+    def digests(self, texts: Iterable[str]) -> dict[str, str | RegistryError | InvalidReference]:
+        """What each reference's tag means now, whatever digest it has. Raises CannotRun."""
+
+        async def ask(reference: Reference, keyring: Keyring) -> str:
+            tagged = Reference(reference.registry, reference.repository, reference.tag)
+            return await self._images.digest(tagged, keyring, CALL_SECONDS)
+
+        return self._each(texts, ask)
+
+    def platforms(
+        self, texts: Iterable[str]
+    ) -> dict[str, tuple[str, tuple[PlatformImage, ...]] | RegistryError | InvalidReference]:
+        """The digest and the contents of each reference. Raises CannotRun."""
+
+        async def ask(
+            reference: Reference, keyring: Keyring
+        ) -> tuple[str, tuple[PlatformImage, ...]]:
+            digest = await self._images.digest(reference, keyring, CALL_SECONDS)
+            found = await self._images.platforms(reference, digest, keyring, 4 * CALL_SECONDS)
+            return digest, found
+
+        return self._each(texts, ask)
+
+    def _each(
+        self, texts: Iterable[str], ask: Callable[[Reference, Keyring], Awaitable[T]]
+    ) -> dict[str, T | RegistryError | InvalidReference]:
+        result: dict[str, T | RegistryError | InvalidReference] = {}
+        wanted: dict[str, tuple[Reference, Keyring]] = {}
+        for text in dict.fromkeys(texts):
+            try:
+                reference = parse_reference(text)
+                wanted[text] = reference, self._docker.keyring(reference.registry)
+            except InvalidReference as error:
+                result[text] = error
+            except DockerConfigError as error:
+                raise CannotRun(str(error)) from None
+        return result | self._runner.run(_all(wanted, ask))
+
+
+async def _all(
+    wanted: dict[str, tuple[Reference, Keyring]],
+    ask: Callable[[Reference, Keyring], Awaitable[T]],
+) -> dict[str, T | RegistryError]:
+    room = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def one(reference: Reference, keyring: Keyring) -> T | RegistryError:
+        async with room:
+            try:
+                return await ask(reference, keyring)
+            except RegistryError as error:
+                return error
+
+    answers = await asyncio.gather(*(one(*each) for each in wanted.values()))
+    return dict(zip(wanted, answers, strict=True))
+
+
+def _settings(options: Namespace) -> RegistrySettings:
+    """Raises CannotRun."""
+    mirrors: dict[str, tuple[str, ...]] = {}
+    for text in options.registry_mirror:
+        registry, equals, mirror = text.partition("=")
+        if not (equals and registry and mirror):
+            raise CannotRun(f"--registry-mirror {printable(text)}: is no REGISTRY=HOST[:PORT]")
+        mirrors[registry] = (*mirrors.get(registry, ()), mirror)
+    hosts = [*options.plain_http, *options.local_registry, *mirrors]
+    for text in chain(hosts, *mirrors.values()):
+        _check_host(text)
+    certificates = {"": Path(options.registry_ca)} if options.registry_ca else {}
+    for file in certificates.values():
+        _check_certificates(file)
+    return RegistrySettings(
+        plain_http=frozenset(options.plain_http),
+        listed=frozenset(options.local_registry),
+        certificates=certificates,
+        mirrors=mirrors,
+    )
+
+
+def _check_host(text: str) -> None:
+    try:
+        fine = parse_reference(f"{text}/image").registry == text
+    except InvalidReference:
+        fine = False
+    if not fine:
+        raise CannotRun(f"{printable(text)}: is no registry as references name it: HOST[:PORT]")
+
+
+def _check_certificates(file: Path) -> None:
+    try:
+        ssl.create_default_context().load_verify_locations(cafile=file)
+    except ssl.SSLError:
+        raise CannotRun(f"--registry-ca {file}: holds no certificate in PEM") from None
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise CannotRun(f"--registry-ca {file}: {reason}") from None
