@@ -12,7 +12,15 @@ import jsonschema
 import pytest
 from batten_chart import ROOT
 from batten_command import Ran, batten
-from batten_registry import PASSWORD, USER, Pushed, Registry, docker_config, registry
+from batten_registry import (
+    OCI_INDEX,
+    PASSWORD,
+    USER,
+    Pushed,
+    Registry,
+    docker_config,
+    registry,
+)
 
 MANIFEST = """\
 # The shop's front.
@@ -276,3 +284,65 @@ def test_harden_without_pins_asks_nobody(served: Registry, folder: Path) -> None
     assert run(folder, served, "harden", "web.yaml").code == 1  # one has no tag
     assert run(folder, served, "harden", "--unpin", "web.yaml").code == 1
     assert served.asked("HEAD") == heads
+
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {{name: web}}
+spec: {{containers: [{{name: app, image: {}}}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "told"),
+    [
+        ("", "runs as root (USER is empty)"),
+        ("0:1000", "runs as root (USER is 0)"),
+        ("root", "runs as root (USER is root)"),
+        ("nginx:nginx", "names its user nginx, which the kubelet cannot verify to be non-root"),
+        ("9" * 30, "which the kubelet cannot verify to be non-root"),
+        ("1000:1000", ""),
+        ("007", ""),
+    ],
+)
+def test_what_the_image_says_decides_where_it_is_looked_up(
+    served: Registry, folder: Path, user: str, told: str
+) -> None:
+    served.push("team/user", "1", platforms=("amd64", "arm64"), User=user)
+    (folder / "pod.yaml").write_text(POD.format(f"{served.host}/team/user:1"))
+    for arguments in (("check", "--as-admitted"), ("harden", "--diff"), ("harden", "--pin")):
+        ran = run(folder, served, *arguments, "--look-up-images", "pod.yaml")
+        output = ran.out + ran.err
+        assert "is not known" not in output
+        assert ran.code == (1 if told else 0)
+        assert told in output
+    ran = run(folder, served, "check", "--as-admitted", "pod.yaml")
+    assert (ran.code, "runs as root is not known" in ran.out) == (0, True)
+
+
+def test_platforms_whose_users_differ_leave_it_open(served: Registry, folder: Path) -> None:
+    one = served.push("team/mixed", "one", platforms=("amd64",), User="0")
+    other = served.push("team/mixed", "other", platforms=("arm64",), User="1000")
+    children = [
+        json.loads(served.manifest("team/mixed", each.digest))["manifests"][0]
+        for each in (one, other)
+    ]
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
+    served.put("team/mixed", "1", json.dumps(index).encode(), OCI_INDEX)
+    (folder / "pod.yaml").write_text(POD.format(f"{served.host}/team/mixed:1"))
+    ran = run(folder, served, "check", "--as-admitted", "--look-up-images", "pod.yaml")
+    assert (ran.code, "runs as root is not known" in ran.out) == (0, True)
+
+
+def test_an_image_that_cannot_be_looked_up_is_told_once_and_asked_for_once(
+    served: Registry, folder: Path
+) -> None:
+    for name in ("a.yaml", "b.yaml", "c.yaml"):
+        (folder / name).write_text(POD.format(f"{served.host}/team/none:1"))
+    heads = served.log.read_text().count("HEAD /v2/team/none/")
+    ran = run(folder, served, "check", "--look-up-images", "a.yaml", "b.yaml", "c.yaml")
+    told = f"batten: image {served.host}/team/none:1: there is no such tag, or not for these"
+    assert ran.err.count(told) == 1
+    # Once without the password, which makes the registry ask for it, and once with it.
+    assert served.log.read_text().count("HEAD /v2/team/none/") == heads + 2

@@ -115,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
     _color(check)
     check.add_argument("--verbose", action="store_true", help="tell of what is only audited, too")
+    _look_up(check)
 
     _images(commands)
 
@@ -238,7 +239,7 @@ def _harden(commands: Commands) -> None:
         const="unpin",
         help="take the digests away from what has a tag",
     )
-    _registries(harden)
+    _look_up(harden)
 
 
 def _images(commands: Commands) -> None:
@@ -290,6 +291,15 @@ def _files(command: argparse.ArgumentParser) -> None:
 
 def _kinds(command: argparse.ArgumentParser) -> None:
     command.add_argument("--kinds", default="", metavar="KINDS", help=KINDS)
+
+
+def _look_up(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--look-up-images",
+        action="store_true",
+        help="ask registries what images say of themselves, such as their user",
+    )
+    _registries(command)
 
 
 def _registries(command: argparse.ArgumentParser) -> None:

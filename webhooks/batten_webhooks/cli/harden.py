@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli.asking import asking, facts
 from batten_webhooks.cli.files import (
     STDIN,
     Progress,
@@ -35,8 +36,8 @@ from batten_webhooks.engine import evaluate
 from batten_webhooks.manifests import Manifest
 from batten_webhooks.manifests.text import Text
 from batten_webhooks.patch import Operation, operations
-from batten_webhooks.policy import Policy
-from batten_webhooks.verdict import acting
+from batten_webhooks.verdict import Verdict, acting
+from batten_webhooks.workload import Workload
 
 
 def run(options: Namespace) -> int:
@@ -47,14 +48,18 @@ def run(options: Namespace) -> int:
     progress = Progress(len(files) if options.write else 0)
     put = _writer(options, progress, several=len(files) > 1)
     result = Result()
-    with pins(options) as pin:
+    asks = options.look_up_images or options.pins in {"pin", "refresh"}
+    with asking(options, wanted=asks) as look_up:
+        pin = pins(options.pins, look_up)
         for number, source in enumerate(files):
             progress.step(number)
             try:
                 before = read(source)
                 manifest = pin(source, parse(source, before), kinds, result)
                 found = subjects(source, manifest, kinds)
-                put(source, before, _hardened(source, manifest, found, policy, result))
+                known = facts(look_up if options.look_up_images else None, found)
+                judge = partial(evaluate, policy=policy, facts=known)
+                put(source, before, _hardened(source, manifest, found, judge, result))
             except Unrelated as reason:
                 result.pass_over(source, reason, lenient=options.skip_unrelated)
             except Unusable as error:
@@ -77,13 +82,13 @@ def _hardened(
     source: Source,
     manifest: Manifest,
     found: Sequence[Subject],
-    policy: Policy,
+    judge: Callable[[Workload], Verdict],
     result: Result,
 ) -> bytes:
     patches: dict[int, list[Operation]] = {}
     shown = manifest.lines()
     for each in found:
-        verdict = evaluate(each.workload, policy)
+        verdict = judge(each.workload)
         changes = [applied.change for applied in verdict.changes]
         if changes:
             patch = operations(each.workload, changes, each.pointer)

@@ -10,12 +10,11 @@ from typing import Any
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.files import Unrelated, Unusable, parse, read, sources, subjects
 from batten_webhooks.cli.judge import read_kinds
-from batten_webhooks.cli.registries import LookUp
+from batten_webhooks.cli.registries import Contents, Failure, LookUp
 from batten_webhooks.cli.terminal import Styled, styler
 from batten_webhooks.images.cache import PlatformImage
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.messages import printable, title
-from batten_webhooks.reference import InvalidReference
 
 SCHEMA = 1
 
@@ -30,13 +29,13 @@ class Use:
     container: str
 
 
-Answer = tuple[str, tuple[PlatformImage, ...]] | RegistryError | InvalidReference
+Answer = Contents | Failure
 
 
 def run(options: Namespace) -> int:
     uses = _uses(options)
     with LookUp(options) as look_up:
-        answers = look_up.platforms(uses)
+        answers = look_up.contents(uses)
     ordered = sorted(uses)
     if options.format == "json":
         images = [_value(text, uses[text], answers[text]) for text in ordered]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from batten_webhooks.cli import command_module
 from batten_webhooks.cli.files import Source, Subject, edit, parse, subjects
 from batten_webhooks.cli.judge import Result, problem
 from batten_webhooks.images.errors import RegistryError
@@ -19,6 +16,9 @@ from batten_webhooks.reference import InvalidReference, parse_reference
 from batten_webhooks.rules.rule import shown
 from batten_webhooks.verdict import Finding, Violation
 from batten_webhooks.workload import Kind
+
+if TYPE_CHECKING:
+    from batten_webhooks.cli.registries import LookUp
 
 Kinds = Mapping[Kind, tuple[str, ...]]
 Pins = Callable[[Source, Manifest, Kinds, Result], Manifest]
@@ -35,18 +35,13 @@ class _Place(NamedTuple):
     text: str
 
 
-@contextmanager
-def pins(options: Namespace) -> Iterator[Pins]:
-    """What `--pin`, `--refresh` and `--unpin` make of each file. Raises CannotRun."""
-    if options.pins is None:
-        yield lambda _, manifest, __, ___: manifest
-    elif options.pins == "unpin":
-        yield partial(_edited, _unpinned)
-    else:
-        registries = command_module("batten_webhooks.cli.registries")
-        with registries.LookUp(options) as look_up:
-            digests = partial(_pinned, look_up=look_up.digests, refresh=options.pins == "refresh")
-            yield partial(_edited, digests)
+def pins(how: str | None, look_up: LookUp | None) -> Pins:
+    """What `--pin`, `--refresh` and `--unpin` make of a file."""
+    if how == "unpin":
+        return partial(_edited, _unpinned)
+    if how is None or look_up is None:
+        return lambda _, manifest, __, ___: manifest
+    return partial(_edited, partial(_pinned, look_up=look_up.digests, refresh=how == "refresh"))
 
 
 def _edited(

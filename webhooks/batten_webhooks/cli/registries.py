@@ -24,6 +24,8 @@ from batten_webhooks.reference import InvalidReference, Reference, parse_referen
 MOST_AT_ONCE = 32
 
 T = TypeVar("T")
+Contents = tuple[str, tuple[PlatformImage, ...]]
+Failure = RegistryError | InvalidReference
 
 
 class LookUp:
@@ -37,6 +39,9 @@ class LookUp:
         except DockerConfigError as error:
             raise CannotRun(str(error)) from None
         self._images = Images(self._registries)
+        self._digests: dict[str, str | Failure] = {}
+        self.told: set[str] = set()
+        self._contents: dict[str, Contents | Failure] = {}
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
@@ -54,43 +59,45 @@ class LookUp:
         await self._images.close()
         await self._registries.close()
 
-    def digests(self, texts: Iterable[str]) -> dict[str, str | RegistryError | InvalidReference]:
+    def digests(self, texts: Iterable[str]) -> dict[str, str | Failure]:
         """What each reference's tag means now, whatever digest it has. Raises CannotRun."""
 
         async def ask(reference: Reference, keyring: Keyring) -> str:
             tagged = Reference(reference.registry, reference.repository, reference.tag)
             return await self._images.digest(tagged, keyring, CALL_SECONDS)
 
-        return self._each(texts, ask)
+        return self._each(texts, ask, self._digests)
 
-    def platforms(
-        self, texts: Iterable[str]
-    ) -> dict[str, tuple[str, tuple[PlatformImage, ...]] | RegistryError | InvalidReference]:
-        """The digest and the contents of each reference. Raises CannotRun."""
+    def contents(self, texts: Iterable[str]) -> dict[str, Contents | Failure]:
+        """The digest and the platforms of each reference. Raises CannotRun."""
 
-        async def ask(
-            reference: Reference, keyring: Keyring
-        ) -> tuple[str, tuple[PlatformImage, ...]]:
+        async def ask(reference: Reference, keyring: Keyring) -> Contents:
             digest = await self._images.digest(reference, keyring, CALL_SECONDS)
             found = await self._images.platforms(reference, digest, keyring, 4 * CALL_SECONDS)
             return digest, found
 
-        return self._each(texts, ask)
+        return self._each(texts, ask, self._contents)
 
     def _each(
-        self, texts: Iterable[str], ask: Callable[[Reference, Keyring], Awaitable[T]]
-    ) -> dict[str, T | RegistryError | InvalidReference]:
-        result: dict[str, T | RegistryError | InvalidReference] = {}
+        self,
+        texts: Iterable[str],
+        ask: Callable[[Reference, Keyring], Awaitable[T]],
+        known: dict[str, T | Failure],
+    ) -> dict[str, T | Failure]:
+        texts = list(dict.fromkeys(texts))
         wanted: dict[str, tuple[Reference, Keyring]] = {}
-        for text in dict.fromkeys(texts):
+        for text in texts:
+            if text in known:
+                continue
             try:
                 reference = parse_reference(text)
                 wanted[text] = reference, self._docker.keyring(reference.registry)
             except InvalidReference as error:
-                result[text] = error
+                known[text] = error
             except DockerConfigError as error:
                 raise CannotRun(str(error)) from None
-        return result | self._runner.run(_all(wanted, ask))
+        known |= self._runner.run(_all(wanted, ask))
+        return {text: known[text] for text in texts}
 
 
 async def _all(

@@ -64,6 +64,8 @@ from batten_webhooks.workload import Site, Workload
 
 NON_ROOT = "/securityContext/runAsNonRoot"
 USER = "/securityContext/runAsUser"
+# Of a uid: what is longer is no int64, and a name to the kubelet.
+MOST_DIGITS = 18
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding | Unknown]:
@@ -150,7 +152,7 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
     name = user.partition(":")[0]
     if not name.strip("0") or name == "root":
         detail = f"image {shown(image)} runs as root (USER is {shown(name) if name else 'empty'})"
-    elif name.isascii() and name.isdecimal():
+    elif name.isascii() and name.isdecimal() and len(name.lstrip("0")) <= MOST_DIGITS:
         return ()
     else:
         detail = (
