@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from batten_webhooks.governance import Exemption
 from batten_webhooks.verdict import AppliedChange, Change, Unknown, Violation, field_path
@@ -17,6 +18,7 @@ WARNING_LENGTH = 256
 WARNINGS_LENGTH = 4096
 # Names have at most 253 characters, keys of annotations 317.
 LONGEST_NAME = 500
+LONGEST_REMEMBERED = 256
 
 
 def denial(workload: Workload, violations: Sequence[Violation], policy: str) -> str:
@@ -47,12 +49,23 @@ def subject(container: str) -> str:
 
 def place(workload: Workload, pointer: str) -> str:
     """A field path in the object that the user applied, from a pointer within its Pod."""
-    return printable(field_path(workload.prefix + pointer))
+    pointer = workload.prefix + pointer
+    return _remembered(pointer) if len(pointer) <= LONGEST_REMEMBERED else _place(pointer)
+
+
+def _place(pointer: str) -> str:
+    return printable(field_path(pointer))
+
+
+# The same few places are told of again and again.
+_remembered = lru_cache(maxsize=2048)(_place)
 
 
 def printable(text: str) -> str:
     """A name or a path, cut where no true one ends, and escaped where it would forge lines, colour
     a terminal or be refused by an API server: warnings are HTTP headers."""
+    if len(text) <= LONGEST_NAME and text.isprintable():
+        return text
     if len(text) > LONGEST_NAME:
         text = text[:LONGEST_NAME] + "…"
     return text if text.isprintable() else text.encode("unicode_escape").decode()

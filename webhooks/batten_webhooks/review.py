@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -269,10 +270,16 @@ def _change_annotations(governed: Governed, verdict: Verdict) -> dict[str, str]:
     return annotations
 
 
+class _Change(Struct, frozen=True):
+    rule: str
+    op: str
+    path: str
+
+
 def _changes_text(changes: tuple[AppliedChange, ...]) -> str:
     return msgspec.json.encode(
         [
-            {"rule": applied.rule, "op": applied.change.op, "path": applied.change.path}
+            _Change(applied.rule, applied.change.op, applied.change.path)
             for applied in changes[:MOST_TOLD]
         ]
     ).decode()
@@ -375,16 +382,22 @@ def _warnings(known: Known, judgement: _Judgement) -> list[str]:
     return lines
 
 
+class _Cause(Struct, frozen=True):
+    reason: str
+    message: str
+    field: str
+
+
 def _status(
     request: Request, workload: Workload, denied: list[Violation], policy: Policy
 ) -> dict[str, Any]:
     """A metav1.Status with one cause per violation."""
     causes = [
-        {
-            "reason": "FieldValueForbidden",
-            "message": f"{violation.rule}: {violation.finding.detail}",
-            "field": messages.place(workload, violation.finding.path),
-        }
+        _Cause(
+            "FieldValueForbidden",
+            f"{violation.rule}: {violation.finding.detail}",
+            messages.place(workload, violation.finding.path),
+        )
         for violation in denied[:MOST_TOLD]
     ]
     return {
@@ -411,26 +424,40 @@ def _violation_annotations(judgement: _Judgement) -> dict[str, str]:
     return annotations
 
 
-def _row(violation: Violation) -> dict[str, Any]:
-    row = {
-        "rule": violation.rule,
-        "container": messages.printable(violation.finding.container),
-        "path": messages.printable(violation.finding.path),
-        "detail": violation.finding.detail,
-        "actions": sorted(violation.actions),
-    }
-    if violation.exception:
-        row["exception"] = messages.printable(violation.exception)
-    return row
+class _Row(Struct, frozen=True, omit_defaults=True):
+    rule: str
+    container: str
+    path: str
+    detail: str
+    actions: list[str]
+    exception: str = ""
+
+
+def _row(violation: Violation) -> _Row:
+    finding = violation.finding
+    return _Row(
+        violation.rule,
+        messages.printable(finding.container),
+        messages.printable(finding.path),
+        finding.detail,
+        _in_order(violation.actions),
+        messages.printable(violation.exception),
+    )
+
+
+# There are eight sets of actions.
+_in_order = lru_cache(maxsize=8)(sorted)
+
+
+class _Unknown(Struct, frozen=True):
+    rule: str
+    container: str
+    detail: str
 
 
 def _unknowns_text(unknowns: tuple[Unknown, ...]) -> str:
     rows = [
-        {
-            "rule": unknown.rule,
-            "container": messages.printable(unknown.container),
-            "detail": unknown.detail,
-        }
+        _Unknown(unknown.rule, messages.printable(unknown.container), unknown.detail)
         for unknown in unknowns[:MOST_TOLD]
     ]
     return msgspec.json.encode(rows).decode()
