@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
-from bench import client, engine, governance, reviews, servers
+from bench import client, engine, governance, images, reviews, servers
 from bench.client import Target
 
 CONNECTIONS = 25  # as many as kube-apiserver keeps to one host
@@ -32,10 +32,11 @@ class Effort:
     rounds: int
     seconds: float
     reviews: int
+    pods: int
 
 
-FULL = Effort(engine_rounds=25, rounds=5, seconds=3, reviews=100_000)
-QUICK = Effort(engine_rounds=3, rounds=1, seconds=0.3, reviews=500)
+FULL = Effort(engine_rounds=25, rounds=5, seconds=3, reviews=100_000, pods=10_000)
+QUICK = Effort(engine_rounds=3, rounds=1, seconds=0.3, reviews=500, pods=500)
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ def main() -> int:
         print("one CPU only: client and server share it, so the rates are too low")
     _print_engine(effort)
     _print_governance(effort)
+    _print_images(effort)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(effort, cores))
     return 0
@@ -86,6 +88,16 @@ def _print_governance(effort: Effort) -> None:
     for each in governance.added(effort.engine_rounds):
         ratio = each.among / each.alone
         print(f"  among, {each.name:30}{each.alone:8.1f}{each.among:8.1f}{ratio:8.2f}")
+
+
+def _print_images(effort: Effort) -> None:
+    told = images.load(effort.pods)
+    print(
+        f"\n{told.pods:,} Pods of {images.IMAGES} images ask one registry (aim: a HEAD per image)"
+    )
+    print(f"  {'':37}{'HEADs':>8}{'401':>8}{'tokens':>8}{'CPU µs':>8}")
+    counts = f"{told.heads:8}{told.challenged:8}{told.tokens:8}"
+    print(f"  {'digests of tags':37}{counts}{told.microseconds:8.1f}")
 
 
 async def _serve(effort: Effort, cores: list[int]) -> None:

@@ -13,6 +13,7 @@ TITLES = (
     "validate, the Pod as changed",
     "among, mutate",
     "among, validate, refused",
+    "digests of tags",
     "canned patch",
     "batten mutate",
     "batten validate",

@@ -131,6 +131,11 @@ def test_an_old_digest_is_believed_while_the_registry_is_away_and_no_longer() ->
         for _ in range(3):
             assert await images.digest(APP, NOBODY, 5) == "sha256:a"
             await settle()
+        assert len(registries.asked) == 2  # not by everybody who comes meanwhile
+        clock.now += 2
+        assert await images.digest(APP, NOBODY, 5) == "sha256:a"
+        await settle()
+        assert len(registries.asked) == 3
         clock.now += STALE_SECONDS
         with pytest.raises(RegistryError, match="away"):
             await images.digest(APP, NOBODY, 5)

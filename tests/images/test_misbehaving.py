@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from batten_webhooks.images import registry
 from batten_webhooks.images.content import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
@@ -272,6 +273,17 @@ def test_a_challenge_sends_nobody_to_an_address_of_ours(realm: str) -> None:
     assert error.reason == "refused"
     error = fails(always(401, WWW_Authenticate=f'Bearer realm="{realm}"'), "resolve", keyring)
     assert error.reason == "refused"
+
+
+def test_a_registry_with_tls_has_a_token_server_with_tls() -> None:
+    """What a password is sent to: no real registry here says otherwise."""
+    registries = Registries()
+    tls, plain = URL("https://registry.example"), URL("http://registry.example")
+    assert str(registries._realm(tls, "https://auth.example/t")) == "https://auth.example/t"
+    assert str(registries._realm(plain, "http://auth.example/t")) == "http://auth.example/t"
+    for realm in ("http://auth.example/t", "//auth.example/t", "https:///t", "https://[/t", "\n"):
+        with pytest.raises(RegistryError, match="no https"):
+            registries._realm(tls, realm)
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,12 @@ class PlatformImage:
 
 @dataclass(slots=True)
 class _Known(Generic[V]):
-    """A value or an error, since `at` by a monotonic clock."""
+    """A value or an error, since `at`; a value that is old is not asked for anew before `again`."""
 
     at: float
     value: V | None = None
     error: RegistryError | None = None
+    again: float = 0.0
 
 
 class _Shared(Generic[K, V]):
@@ -104,15 +105,15 @@ class Images:
         if reference.digest:
             return reference.digest
         key = f"{reference.name}:{reference.tag or 'latest'}", keyring.identity(reference)
-        known = self._digests.get(key)
-        age = self._now() - known.at if known else 0.0
-        if known and known.error and age < _failed_seconds(known.error):
+        known, now = self._digests.get(key), self._now()
+        if known and known.error and now - known.at < _failed_seconds(known.error):
             raise RegistryError(known.error.reason, str(known.error))
-        if known and known.value and age < FRESH_SECONDS:
-            return known.value
+        held = known.value if known and now - known.at < FRESH_SECONDS + STALE_SECONDS else None
+        if known and held and (now - known.at < FRESH_SECONDS or now < known.again):
+            return held
         task = self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
-        if known and known.value and age < FRESH_SECONDS + STALE_SECONDS:
-            return known.value
+        if held:
+            return held
         return await _within(task, seconds)
 
     async def _resolve(self, key: tuple[str, str], reference: Reference, keyring: Keyring) -> str:
@@ -124,6 +125,8 @@ class Images:
             lost = error.reason in {"not-found", "unauthorized", "refused"}
             if lost or known is None or known.value is None:
                 self._remember(key, _Known(self._now(), error=error))
+            else:
+                known.again = self._now() + _failed_seconds(error)
             raise
         self._remember(key, _Known(self._now(), digest))
         return digest

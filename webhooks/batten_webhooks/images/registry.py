@@ -136,6 +136,8 @@ class Registries:
         self._settings = settings
         self._listed = settings.listed | settings.plain_http
         self._circuits = Circuits()
+        self._meeting = _Bounded[str, asyncio.Lock]()
+        self._met = _Bounded[str, bool]()
         self._challenges = _Bounded[str, Challenge]()
         self._tokens = _Bounded[tuple[str, str, str, str, str], tuple[str, float]]()
         self._tls = {host: _context(file) for host, file in settings.certificates.items()}
@@ -217,7 +219,7 @@ class Registries:
         answer: _Answer | None = None
         for credential in keyring.candidates(reference) or [ANYBODY]:
             request = _Request(method, url, scope, credential, accept, limit)
-            answer = await self._authorized(request)
+            answer = await self._introduced(request)
             if answer.status not in {401, 403, 404}:
                 break
         assert answer is not None  # noqa: S101 - there is at least one to be tried
@@ -227,6 +229,18 @@ class Registries:
         host = DOCKER_HUB_HOST if registry == DEFAULT_REGISTRY else registry
         scheme = "http" if registry in self._settings.plain_http else "https"
         return URL(f"{scheme}://{host}")
+
+    async def _introduced(self, request: _Request) -> _Answer:
+        """Whoever asks a host first learns what it asks for; the others wait for that once."""
+        host = request.url.authority
+        if host not in self._met:
+            async with self._meeting.setdefault(host, asyncio.Lock()):
+                if host not in self._met:
+                    try:
+                        return await self._authorized(request)
+                    finally:
+                        self._met[host] = True
+        return await self._authorized(request)
 
     async def _authorized(self, request: _Request) -> _Answer:
         """With what the registry asked for the last time, or asks for now. A token that is refused
