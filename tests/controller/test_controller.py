@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from batten_cluster import ControlPlane
-from batten_e2e import Namespace, eventually, new_namespace
+from batten_e2e import IMAGE, Namespace, eventually, new_namespace
 from batten_install import Installation
 
 pytestmark = pytest.mark.cluster
 
-IMAGE = "registry.example/team/app:1.4.2"
 KEPT = {"secrets", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"}
 REPORTS = "reports.openreports.io"
 

@@ -12,26 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from batten_e2e import Kubectl, Namespace, Output, eventually
+from batten_e2e import Kubectl, Namespace, Output, container, eventually, pod
 
 pytestmark = pytest.mark.cluster
 
-IMAGE = "registry.example/team/app:1.4.2"
 DENIED = "denied the request"
 PRIVILEGED: dict[str, Any] = {"securityContext": {"privileged": True}}
-
-
-def container(name: str = "app", **fields: Any) -> dict[str, Any]:
-    return {"name": name, "image": IMAGE, **fields}
-
-
-def pod(name: str = "web", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"containers": [container()], **spec},
-    }
 
 
 def created(namespace: Namespace, value: dict[str, Any]) -> Output:

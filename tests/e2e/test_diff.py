@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from batten_e2e import Namespace, eventually
+from batten_e2e import IMAGE, Namespace, eventually
 
 pytestmark = pytest.mark.cluster
 
-IMAGE = "registry.example/team/app:1.4.2"
 LABELS = {"app": "web"}
 POD = {"containers": [{"name": "app", "image": IMAGE}]}
 TEMPLATE = {"metadata": {"labels": LABELS}, "spec": POD}

@@ -12,17 +12,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import batten_e2e
 import pytest
 from batten_cluster import free_ports
 from batten_command import batten
-from batten_e2e import Kubectl, Namespace, Output, eventually, new_namespace
+from batten_e2e import IMAGE, Kubectl, Namespace, Output, container, eventually, new_namespace
 from batten_install import Installation
 
 from batten_webhooks.rules import RULES
 
 pytestmark = pytest.mark.cluster
 
-IMAGE = "registry.example/team/app:1.4.2"
 LABEL = "governed-by"
 PODS = "pods.validate.batten.dev"
 Apply = Callable[..., Output]
@@ -54,12 +54,7 @@ def labelled(value: str) -> dict[str, Any]:
 
 
 def pod(name: str = "web", **fields: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"containers": [{"name": "app", "image": IMAGE, **fields}]},
-    }
+    return batten_e2e.pod(name, containers=[container(**fields)])
 
 
 ROOT: dict[str, Any] = {"securityContext": {"runAsUser": 0}}

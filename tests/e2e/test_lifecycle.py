@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from batten_e2e import Kubectl, Namespace, eventually, new_namespace
+from batten_e2e import IMAGE, Kubectl, Namespace, eventually, new_namespace
 
 pytestmark = pytest.mark.cluster
 
-IMAGE = "registry.example/team/app:1.4.2"
 ROOT: dict[str, Any] = {"securityContext": {"runAsUser": 0, "privileged": True}}
 UNCHANGED = "the Pod template is unchanged, so the update is let through"
 Without = Callable[[], AbstractContextManager[None]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from batten_e2e import Kubectl, Namespace, eventually
+from batten_e2e import Kubectl, Namespace, container, eventually, pod
 
 from batten_webhooks.engine import evaluate
 from batten_webhooks.policy import PRESETS
@@ -16,11 +16,6 @@ pytestmark = pytest.mark.cluster
 
 DENIED = 'admission webhook "pods.validate.batten.dev" denied the request'
 FAILED = 'failed calling webhook "pods.validate.batten.dev"'
-IMAGE = "registry.example/team/app:1.4.2"
-
-
-def container(**fields: Any) -> dict[str, Any]:
-    return {"name": "app", "image": IMAGE, **fields}
 
 
 def deployment(name: str, *, replicas: int = 1, **pod: Any) -> dict[str, Any]:
@@ -37,15 +32,6 @@ def deployment(name: str, *, replicas: int = 1, **pod: Any) -> dict[str, Any]:
                 "spec": {"containers": [container()], **pod},
             },
         },
-    }
-
-
-def pod(name: str, **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"containers": [container()], **spec},
     }
 
 

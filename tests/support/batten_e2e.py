@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
+# Where nothing asks a registry, so that none has to have it.
+IMAGE = "registry.example/team/app:1.4.2"
+
 
 @dataclass(frozen=True)
 class Output:
@@ -49,6 +52,20 @@ class Kubectl:
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> Output:
         return run(*self.command, *arguments, stdin=stdin, timeout=timeout)
+
+
+def container(name: str = "app", **fields: Any) -> dict[str, Any]:
+    """One that says nothing of security."""
+    return {"name": name, "image": IMAGE, **fields}
+
+
+def pod(name: str = "web", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [container()], **spec},
+    }
 
 
 @dataclass(frozen=True)
