@@ -169,7 +169,7 @@ def test_without_its_authority_a_registry_is_not_believed(guarded: Registry) -> 
             only_listed,
         )
     assert caught.value.reason == "unavailable"
-    assert "certificate verify failed" in str(caught.value)
+    assert "has a certificate that is not trusted: unable to get local issuer" in str(caught.value)
 
 
 def test_a_token_is_fetched_once_for_an_image(tokens: Registry) -> None:

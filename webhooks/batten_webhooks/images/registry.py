@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import ssl
 import time
 from base64 import b64encode
@@ -24,6 +25,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 from aiohttp import (
+    ClientConnectorCertificateError,
     ClientConnectorError,
     ClientError,
     ClientResponse,
@@ -382,11 +384,12 @@ class Registries:
                 yield response
         except RefusedAddress as error:
             raise RegistryError("refused", f"{told} {error}") from None
+        except ClientConnectorCertificateError as error:
+            raise RegistryError("unavailable", f"{told} {_untrusted(error)}") from None
         except ClientConnectorError as error:
             if isinstance(error.os_error, RefusedAddress):
                 raise RegistryError("refused", f"{told} {error.os_error}") from None
-            reason = printable(str(error.os_error or error))
-            raise RegistryError("unavailable", f"{told} cannot be reached: {reason}") from None
+            raise RegistryError("unavailable", f"{told} {_unreached(error)}") from None
         except TimeoutError:
             raise RegistryError("timeout", f"{told} does not answer") from None
         except (ClientError, OSError, ValueError) as error:
@@ -450,6 +453,18 @@ def _unserved(host: str, answer: _Answer) -> RegistryError | None:
         seconds = retry_after(asked) if asked else 0.0
         return RegistryError("unavailable", f"{name} answers {answer.status}", seconds)
     return None
+
+
+def _unreached(error: ClientConnectorError) -> str:
+    number, reason = error.os_error.errno or 0, error.os_error.strerror or ""
+    # asyncio writes addresses into the reason; those of getaddrinfo are below zero.
+    reason = os.strerror(number) if number > 0 else reason
+    return f"cannot be reached: {printable(reason).lower() or 'no connection'}"
+
+
+def _untrusted(error: ClientConnectorCertificateError) -> str:
+    reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+    return f"has a certificate that is not trusted: {printable(str(reason))}"
 
 
 def _require(answer: _Answer, missing: str) -> None:
