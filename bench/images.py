@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.keyring import Keyring, read_secret
-from batten_webhooks.images.registry import Registries, RegistrySettings
+from batten_webhooks.images.registry import Registries
+from batten_webhooks.images.transport import RegistrySettings
 from batten_webhooks.reference import parse_reference
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))

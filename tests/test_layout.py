@@ -14,7 +14,15 @@ POD = b"{apiVersion: v1, kind: Pod, spec: {containers: [{name: app, image: nginx
 
 
 # The modules that ask registries, which the extra `images` is for.
-ASKING = ("cli.images", "cli.registries", "images.addresses", "images.cache", "images.registry")
+ASKING = (
+    "cli.images",
+    "cli.registries",
+    "images.addresses",
+    "images.authorization",
+    "images.cache",
+    "images.registry",
+    "images.transport",
+)
 BLOCKED = (
     "import sys\n"
     "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography'):\n"

@@ -14,11 +14,13 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from batten_webhooks.images import registry
+from batten_webhooks.images import registry, transport
+from batten_webhooks.images.authorization import _realm
 from batten_webhooks.images.content import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Credential, Keyring
-from batten_webhooks.images.registry import Registries, RegistrySettings
+from batten_webhooks.images.registry import Registries
+from batten_webhooks.images.transport import RegistrySettings
 from batten_webhooks.reference import Reference
 
 SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -178,7 +180,7 @@ def test_an_answer_that_breaks_off_is_an_error(ask: str) -> None:
 
 
 def test_a_registry_that_hangs_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "EXCHANGE_SECONDS", 0.3)
+    monkeypatch.setattr(transport, "EXCHANGE_SECONDS", 0.3)
 
     async def answer(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(60)
@@ -277,13 +279,12 @@ def test_a_challenge_sends_nobody_to_an_address_of_ours(realm: str) -> None:
 
 def test_a_registry_with_tls_has_a_token_server_with_tls() -> None:
     """What a password is sent to: no real registry here says otherwise."""
-    registries = Registries()
     tls, plain = URL("https://registry.example"), URL("http://registry.example")
-    assert str(registries._realm(tls, "https://auth.example/t")) == "https://auth.example/t"
-    assert str(registries._realm(plain, "http://auth.example/t")) == "http://auth.example/t"
+    assert str(_realm(tls, "https://auth.example/t")) == "https://auth.example/t"
+    assert str(_realm(plain, "http://auth.example/t")) == "http://auth.example/t"
     for realm in ("http://auth.example/t", "//auth.example/t", "https:///t", "https://[/t", "\n"):
         with pytest.raises(RegistryError, match="no https"):
-            registries._realm(tls, realm)
+            _realm(tls, realm)
 
 
 @pytest.mark.parametrize(

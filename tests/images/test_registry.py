@@ -21,7 +21,8 @@ from batten_registry import (
 from batten_webhooks.images.content import Index, Manifest
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Credential, Keyring, read_secret
-from batten_webhooks.images.registry import Registries, RegistrySettings
+from batten_webhooks.images.registry import Registries
+from batten_webhooks.images.transport import RegistrySettings
 from batten_webhooks.reference import Reference, parse_reference
 
 NOBODY = Keyring()

@@ -16,7 +16,8 @@ from batten_webhooks.images.cache import Images, PlatformImage
 from batten_webhooks.images.docker_config import DockerConfig, DockerConfigError, default_path
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Keyring
-from batten_webhooks.images.registry import CALL_SECONDS, Registries, RegistrySettings
+from batten_webhooks.images.registry import CALL_SECONDS, Registries
+from batten_webhooks.images.transport import RegistrySettings
 from batten_webhooks.messages import printable
 from batten_webhooks.reference import InvalidReference, Reference, parse_reference
 
