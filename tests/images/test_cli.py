@@ -346,3 +346,11 @@ def test_an_image_that_cannot_be_looked_up_is_told_once_and_asked_for_once(
     assert ran.err.count(told) == 1
     # Once without the password, which makes the registry ask for it, and once with it.
     assert served.log.read_text().count("HEAD /v2/team/none/") == heads + 2
+
+
+def test_a_user_without_a_home_asks_as_anybody(
+    served: Registry, folder: Path, pushed: dict[str, Pushed]
+) -> None:
+    ran = run(folder, served, "harden", "--diff", "--pin", "web.yaml", DOCKER_CONFIG="", HOME="")
+    assert ran.code == 1
+    assert ran.err.count("check the pull secret") == len(pushed)

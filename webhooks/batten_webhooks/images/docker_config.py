@@ -65,9 +65,10 @@ class DockerConfig:
 
 
 def default_path() -> Path:
-    """Where docker keeps its configuration: DOCKER_CONFIG is a folder."""
-    folder = os.environ.get("DOCKER_CONFIG")
-    return Path(folder or Path.home() / ".docker", "config.json")
+    """Where docker keeps its configuration: DOCKER_CONFIG is a folder. A user without a home, as
+    containers have them, has none."""
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    return Path(folder, "config.json")
 
 
 def _read(path: Path) -> dict[str, Any]:
