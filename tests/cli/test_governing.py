@@ -58,6 +58,7 @@ TOLD = [
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "web.yaml").write_text(DEPLOYMENT)
     (tmp_path / "policies.yaml").write_text(POLICIES)
+    (tmp_path / "shop.yaml").write_text(SHOP.replace("{tier: gold}", "gold"))
     return tmp_path
 
 
@@ -106,6 +107,11 @@ def test_a_folder_is_all_of_its_files(folder: Path) -> None:
         (("--for", "web.yaml", "--policy", "absent"), "", "--policy absent: neither one of base"),
         (("--for", "web.yaml", "--policy", "web.yaml"), "", "web.yaml: holds no HardeningPolicy"),
         (("--for", "policies.yaml", "--policy", "baseline"), "", "policies.yaml: holds no work"),
+        (
+            ("--for", "web.yaml", "--policy", "shop.yaml"),
+            "",
+            "shop.yaml:3:24: metadata.labels",
+        ),
         (("--for", "web.yaml", "--policy", "baseline", "--policy", "hardened"), "", "only one"),
     ],
 )

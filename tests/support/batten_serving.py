@@ -138,6 +138,8 @@ async def serving(
         port = bound.getsockname()[1]
         yield Served(server, certificate, registry, client, trust, port, waiting, policies)
     await server.stop()
+    if cluster is not None:
+        await cluster.close()
 
 
 def request_bytes(body: bytes, path: str = "/mutate", *, length: int | None = None) -> bytes:

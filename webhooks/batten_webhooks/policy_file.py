@@ -75,8 +75,11 @@ def _add(
     elif kind == ("v1", "Namespace"):
         metadata = value.get("metadata")
         if isinstance(metadata, dict) and isinstance(metadata.get("name"), str):
-            labels = metadata.get("labels")
-            found.namespaces[metadata["name"]] = labels if isinstance(labels, dict) else {}
+            labels = metadata.get("labels") or {}
+            if not isinstance(labels, dict):
+                wrong = ((*location, "metadata", "labels"), "must be an object")
+                raise _error(name, document, [wrong])
+            found.namespaces[metadata["name"]] = labels
     else:
         return
     found.files.add(name)
