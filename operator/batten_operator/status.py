@@ -24,9 +24,15 @@ async def write(
 
     What is to be told of besides is returned. Raises ApiError.
     """
+    listed = {
+        plural: (await cluster.get(f"{ROOT}/{plural}"))["items"]
+        for plural in (POLICIES, EXCEPTIONS)
+    }
+    # What is known is looked at once, after the last wait: policies may be read anew meanwhile.
     governance, invalid = policies.governance, policies.invalid
+    items = {plural: _known(policies, plural, found) for plural, found in listed.items()}
     governed, rivals = _workloads(audit), _rivals(governance.policies)
-    for item in await _items(cluster, policies, POLICIES):
+    for item in items[POLICIES]:
         name = item["metadata"]["name"]
         error = invalid.get((POLICIES, name))
         competing = [] if error else rivals[name]
@@ -37,7 +43,7 @@ async def write(
         }
         await _put(cluster, budget, POLICIES, item, status)
     events = []
-    for item in await _items(cluster, policies, EXCEPTIONS):
+    for item in items[EXCEPTIONS]:
         metadata = item["metadata"]
         error = invalid.get((EXCEPTIONS, metadata["name"]))
         exemption = None if error else governance.exemption(metadata["name"])
@@ -50,12 +56,8 @@ async def write(
     return events
 
 
-async def _items(cluster: Cluster, policies: Policies, plural: str) -> list[Object]:
-    """Of one kind, without those that have changed since they were read: the next look sees them.
-
-    Raises ApiError.
-    """
-    items = (await cluster.get(f"{ROOT}/{plural}"))["items"]
+def _known(policies: Policies, plural: str, items: Iterable[Object]) -> list[Object]:
+    """Without those that have changed since they were read: the next look sees them."""
     return [item for item in items if policies.knows(plural, item["metadata"])]
 
 
