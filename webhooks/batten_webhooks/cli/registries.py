@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli.files import reason
 from batten_webhooks.images.cache import Images, PlatformImage
 from batten_webhooks.images.docker_config import DockerConfig, DockerConfigError, default_path
 from batten_webhooks.images.errors import RegistryError
@@ -39,6 +40,11 @@ class LookUp:
             self._registries = Registries(_settings(options))
         except DockerConfigError as error:
             raise CannotRun(str(error)) from None
+        except ssl.SSLError:
+            file = options.registry_ca
+            raise CannotRun(f"--registry-ca {file}: holds no certificate in PEM") from None
+        except OSError as error:
+            raise CannotRun(f"--registry-ca {options.registry_ca}: {reason(error)}") from None
         self._images = Images(self._registries)
         self._digests: dict[str, str | Failure] = {}
         self.told: set[str] = set()
@@ -129,13 +135,10 @@ def _settings(options: Namespace) -> RegistrySettings:
     hosts = [*options.plain_http, *options.local_registry, *mirrors]
     for text in chain(hosts, *mirrors.values()):
         _check_host(text)
-    certificates = {"": Path(options.registry_ca)} if options.registry_ca else {}
-    for file in certificates.values():
-        _check_certificates(file)
     return RegistrySettings(
         plain_http=frozenset(options.plain_http),
         listed=frozenset(options.local_registry),
-        certificates=certificates,
+        certificates={"": Path(options.registry_ca)} if options.registry_ca else {},
         mirrors=mirrors,
     )
 
@@ -147,13 +150,3 @@ def _check_host(text: str) -> None:
         fine = False
     if not fine:
         raise CannotRun(f"{printable(text)}: is no registry as references name it: HOST[:PORT]")
-
-
-def _check_certificates(file: Path) -> None:
-    try:
-        ssl.create_default_context().load_verify_locations(cafile=file)
-    except ssl.SSLError:
-        raise CannotRun(f"--registry-ca {file}: holds no certificate in PEM") from None
-    except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
-        raise CannotRun(f"--registry-ca {file}: {reason}") from None

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64encode
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 from yarl import URL
 
+from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.images.challenge import Challenge, read_challenges
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Credential
@@ -28,23 +27,11 @@ MOST_REMEMBERED = 1_000
 # lasts a part is left, so that none ends on its way.
 TOKEN_SECONDS, TOKEN_PART = 60.0, 0.8
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 class _Token(Struct):
     token: str = ""
     access_token: str = ""
     expires_in: float | None = None
-
-
-class _Bounded(OrderedDict[K, V]):
-    """Forgets what was put in first."""
-
-    def __setitem__(self, key: K, value: V) -> None:
-        super().__setitem__(key, value)
-        while len(self) > MOST_REMEMBERED:
-            self.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +51,10 @@ class Authorization:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._meeting = _Bounded[str, asyncio.Lock]()
-        self._met = _Bounded[str, bool]()
-        self._challenges = _Bounded[str, Challenge]()
-        self._tokens = _Bounded[tuple[str, str, str, str, str], tuple[str, float]]()
+        self._meeting = Bounded[str, asyncio.Lock](MOST_REMEMBERED)
+        self._met = Bounded[str, bool](MOST_REMEMBERED)
+        self._challenges = Bounded[str, Challenge](MOST_REMEMBERED)
+        self._tokens = Bounded[tuple[str, ...], tuple[str, float]](MOST_REMEMBERED)
 
     async def ask(self, request: Request) -> Answer:
         """The answer, 401 where nobody was let in. Raises RegistryError.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.images.content import Configuration, Index, Manifest, Platform
 from batten_webhooks.images.errors import Reason, RegistryError
 from batten_webhooks.images.keyring import Keyring
@@ -42,11 +42,11 @@ class PlatformImage:
 
 
 @dataclass(slots=True)
-class _Known(Generic[V]):
-    """A value or an error, since `at`; a value that is old is not asked for anew before `again`."""
+class _Known:
+    """A digest or an error, since `at`; a digest that is old is not asked for before `again`."""
 
     at: float
-    value: V | None = None
+    digest: str | None = None
     error: RegistryError | None = None
     again: float = 0.0
 
@@ -87,8 +87,8 @@ class Images:
     def __init__(self, registries: Registries, now: Callable[[], float] = time.monotonic) -> None:
         self._registries = registries
         self._now = now
-        self._digests: OrderedDict[tuple[str, str], _Known[str]] = OrderedDict()
-        self._contents: OrderedDict[tuple[str, str, str], tuple[PlatformImage, ...]] = OrderedDict()
+        self._digests = Bounded[tuple[str, str], _Known](MOST_DIGESTS)
+        self._contents = Bounded[tuple[str, str, str], tuple[PlatformImage, ...]](MOST_CONTENTS)
         self._resolving = _Shared[tuple[str, str], str]()
         self._reading = _Shared[tuple[str, str, str], tuple[PlatformImage, ...]]()
 
@@ -108,7 +108,7 @@ class Images:
         known, now = self._digests.get(key), self._now()
         if known and known.error and now - known.at < _failed_seconds(known.error):
             raise RegistryError(known.error.reason, str(known.error))
-        held = known.value if known and now - known.at < FRESH_SECONDS + STALE_SECONDS else None
+        held = known.digest if known and now - known.at < FRESH_SECONDS + STALE_SECONDS else None
         if known and held and (now - known.at < FRESH_SECONDS or now < known.again):
             return held
         task = self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
@@ -123,19 +123,13 @@ class Images:
             known = self._digests.get(key)
             # An answer that was right goes on to be given while there is none that is newer.
             lost = error.reason in {"not-found", "unauthorized", "refused"}
-            if lost or known is None or known.value is None:
-                self._remember(key, _Known(self._now(), error=error))
+            if lost or known is None or known.digest is None:
+                self._digests[key] = _Known(self._now(), error=error)
             else:
                 known.again = self._now() + _failed_seconds(error)
             raise
-        self._remember(key, _Known(self._now(), digest))
+        self._digests[key] = _Known(self._now(), digest)
         return digest
-
-    def _remember(self, key: tuple[str, str], known: _Known[str]) -> None:
-        self._digests[key] = known
-        self._digests.move_to_end(key)
-        if len(self._digests) > MOST_DIGESTS:
-            self._digests.popitem(last=False)
 
     async def platforms(
         self, reference: Reference, digest: str, keyring: Keyring, seconds: float
@@ -161,9 +155,7 @@ class Images:
         else:
             contents = await self._children(reference, found, keyring)
         self._contents[key] = tuple(contents)
-        if len(self._contents) > MOST_CONTENTS:
-            self._contents.popitem(last=False)
-        return tuple(contents)
+        return self._contents[key]
 
     async def _children(
         self, reference: Reference, index: Index, keyring: Keyring

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.images.errors import RegistryError
 
 MOST_HOSTS = 1_000
@@ -30,7 +30,7 @@ class Circuits:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._hosts = Bounded[str, _Host](MOST_HOSTS)
 
     def check(self, host: str) -> None:
         """Raises RegistryError while the host is not to be asked."""
@@ -48,10 +48,7 @@ class Circuits:
 
     def failed(self, host: str, error: RegistryError) -> None:
         """What counts: no answer at all, a server's own error, a request to wait."""
-        known = self._hosts.setdefault(host, _Host())
-        self._hosts.move_to_end(host)
-        if len(self._hosts) > MOST_HOSTS:
-            self._hosts.popitem(last=False)
+        known = self._hosts[host] = self._hosts.get(host) or _Host()
         known.failures += 1
         pause = error.seconds
         if not pause and known.failures >= FAILURES:

@@ -130,8 +130,6 @@ class Transport:
                 method, url, headers=headers, data=form, ssl=tls or True, allow_redirects=False
             ) as response:
                 yield response
-        except RefusedAddress as error:
-            raise RegistryError("refused", f"{told} {error}") from None
         except ClientConnectorCertificateError as error:
             raise RegistryError("unavailable", f"{told} {_untrusted(error)}") from None
         except ClientConnectorError as error:
