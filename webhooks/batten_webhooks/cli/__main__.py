@@ -17,8 +17,8 @@ FORMATS = ("text", "json", "sarif", "junit", "github")
 AUDIT_FORMATS = ("text", "json", "sarif", "html")
 PATHS = "a file, a folder to look through for .yaml, .yml and .json, or - for standard input"
 POLICY = "baseline, restricted, hardened, or the file of a HardeningPolicy (default: hardened)"
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 KINDS = "more kinds with a Pod template, as Widget.example.com=spec.template, separated by commas"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.manifests import Document, Manifest, ManifestError
@@ -59,6 +61,41 @@ class Subject:
     document: Document
     pointer: str
     workload: Workload
+
+
+class Place(NamedTuple):
+    """Where an image is named: `pointer` is from the Pod's root, `path` from the document's; the
+    container is "" for a volume of the Pod's."""
+
+    subject: Subject
+    pointer: str
+    container: str
+    text: str
+
+    @property
+    def path(self) -> str:
+        return self.subject.pointer + self.subject.workload.prefix + self.pointer
+
+
+def images(found: Iterable[Subject]) -> list[Place]:
+    """Every image that the workloads name."""
+    return [
+        Place(subject, pointer, container, text)
+        for subject in found
+        for pointer, container, text in subject.workload.images
+        if isinstance(text, str) and text
+    ]
+
+
+@contextmanager
+def required(source: Source) -> Iterator[None]:
+    """What cannot be used of this file ends the command. Raises CannotRun."""
+    try:
+        yield
+    except Unrelated as error:
+        raise CannotRun(f"{source.shown}: {error}") from None
+    except Unusable as error:
+        raise CannotRun(str(error)) from None
 
 
 def sources(paths: Sequence[str]) -> list[Source]:

@@ -7,16 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
 from batten_webhooks.cli import CannotRun, command_module
-from batten_webhooks.cli.files import (
-    Source,
-    Subject,
-    Unrelated,
-    Unusable,
-    parse,
-    read,
-    sources,
-    subjects,
-)
+from batten_webhooks.cli.files import parse, read, required, sources, subjects
 from batten_webhooks.cli.judge import read_governing_files
 from batten_webhooks.cli.terminal import styler
 from batten_webhooks.governance import Exemption, Governance
@@ -26,16 +17,20 @@ from batten_webhooks.workload import TEMPLATE_PATHS, Workload
 
 
 def run(options: Namespace) -> int:
-    files = [(source, _read(source)) for source in sources([options.file])]
-    found = [(source, each) for source, data in files for each in _workloads(source, data)]
+    files, found = [], []
+    for source in sources([options.file]):
+        with required(source):
+            data = read(source)
+            files.append((source.shown, data))
+            workloads = subjects(source, parse(source, data), TEMPLATE_PATHS)
+            found += [(source, each) for each in workloads]
     if not found:
         raise CannotRun(f"{options.file}: holds no workload that a policy could govern")
     if options.policy is None:
         live = command_module("batten_operator.audit")
         governance, namespaces = live.governing(options)
     else:
-        beside = [(source.shown, data) for source, data in files]
-        governance, namespaces = read_governing_files(options.policy, beside)
+        governance, namespaces = read_governing_files(options.policy, files)
     styled = styler(options.color)
     for source, subject in found:
         line = subject.document.locate(subject.pointer).line
@@ -46,24 +41,6 @@ def run(options: Namespace) -> int:
         print(f"{styled('bold', title(workload))} in namespace {place} ({where})")
         print("\n".join(f"  {line}" for line in _lines(workload, where, governance, namespaces)))
     return 0
-
-
-def _read(source: Source) -> bytes:
-    """Raises CannotRun."""
-    try:
-        return read(source)
-    except Unusable as error:
-        raise CannotRun(str(error)) from None
-
-
-def _workloads(source: Source, data: bytes) -> list[Subject]:
-    """Raises CannotRun."""
-    try:
-        return subjects(source, parse(source, data), TEMPLATE_PATHS)
-    except Unrelated as error:
-        raise CannotRun(f"{source.shown}: {error}") from None
-    except Unusable as error:
-        raise CannotRun(str(error)) from None
 
 
 def _lines(

@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batten_webhooks.cli import CannotRun
-from batten_webhooks.cli.files import Unrelated, Unusable, parse, read, sources, subjects
+from batten_webhooks.cli.files import (
+    Unrelated,
+    images,
+    parse,
+    read,
+    required,
+    sources,
+    subjects,
+)
 from batten_webhooks.cli.judge import read_kinds
 from batten_webhooks.cli.registries import Contents, Failure, LookUp
 from batten_webhooks.cli.terminal import Styled, styler
@@ -38,8 +46,8 @@ def run(options: Namespace) -> int:
         answers = look_up.contents(uses)
     ordered = sorted(uses)
     if options.format == "json":
-        images = [_value(text, uses[text], answers[text]) for text in ordered]
-        print(json.dumps({"version": SCHEMA, "images": images}, indent=2))
+        values = [_value(text, uses[text], answers[text]) for text in ordered]
+        print(json.dumps({"version": SCHEMA, "images": values}, indent=2))
     else:
         styled = styler(options.color)
         print("\n\n".join(_text(text, uses[text], answers[text], styled) for text in ordered))
@@ -50,19 +58,18 @@ def _uses(options: Namespace) -> dict[str, list[Use]]:
     """Where each reference is used. Raises CannotRun for the first file that cannot be read."""
     kinds, found = read_kinds(options.kinds), dict[str, list[Use]]()
     for source in sources(options.paths):
-        try:
-            for each in subjects(source, parse(source, read(source)), kinds):
-                for pointer, container, text in each.workload.images:
-                    if not isinstance(text, str) or not text:
-                        continue
-                    at = each.document.locate(each.pointer + each.workload.prefix + pointer)
-                    use = Use(source.shown, at.line, title(each.workload), printable(container))
-                    found.setdefault(text, []).append(use)
-        except Unrelated as reason:
-            if source.named and not options.skip_unrelated:
-                raise CannotRun(f"{source.shown}: {reason}") from None
-        except Unusable as error:
-            raise CannotRun(str(error)) from None
+        with required(source):
+            try:
+                workloads = subjects(source, parse(source, read(source)), kinds)
+            except Unrelated:
+                if source.named and not options.skip_unrelated:
+                    raise
+                continue
+        for place in images(workloads):
+            subject = place.subject
+            line, whose = subject.document.locate(place.path).line, title(subject.workload)
+            use = Use(source.shown, line, whose, printable(place.container))
+            found.setdefault(place.text, []).append(use)
     if not found:
         raise CannotRun("no image is named in these files")
     return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from batten_webhooks.cli.files import Source, Subject, edit, parse, subjects
+from batten_webhooks.cli.files import Place, Source, edit, images, parse, subjects
 from batten_webhooks.cli.judge import Result, problem
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.pins import pinned, unpinned
@@ -26,15 +26,6 @@ Failure = RegistryError | InvalidReference
 Digests = Callable[[list[str]], dict[str, str | Failure]]
 
 
-class _Place(NamedTuple):
-    """Where one reference stands; `container` is "" for a volume of the Pod's."""
-
-    subject: Subject
-    pointer: str
-    container: str
-    text: str
-
-
 def pins(how: str | None, look_up: LookUp | None) -> Pins:
     """What `--pin`, `--refresh` and `--unpin` make of a file."""
     if how == "unpin":
@@ -45,19 +36,14 @@ def pins(how: str | None, look_up: LookUp | None) -> Pins:
 
 
 def _edited(
-    change: Callable[[Sequence[_Place]], dict[str, str | Failure]],
+    change: Callable[[Sequence[Place]], dict[str, str | Failure]],
     source: Source,
     manifest: Manifest,
     kinds: Kinds,
     result: Result,
 ) -> Manifest:
     """The file with other references; why some stay as they are is added to the result."""
-    places = [
-        _Place(subject, pointer, container, text)
-        for subject in subjects(source, manifest, kinds)
-        for pointer, container, text in subject.workload.images
-        if isinstance(text, str) and text
-    ]
+    places = images(subjects(source, manifest, kinds))
     after, lines = change(places), manifest.lines()
     patches: dict[int, list[Operation]] = {}
     for place in places:
@@ -66,13 +52,12 @@ def _edited(
             violation = _violation(place, text)
             result.problems.append(problem(source, lines, place.subject, violation))
         elif text != place.text:
-            path = place.subject.pointer + place.subject.workload.prefix + place.pointer
             patch = patches.setdefault(place.subject.document.index, [])
-            patch.append({"op": "replace", "path": path, "value": text})
+            patch.append({"op": "replace", "path": place.path, "value": text})
     return parse(source, edit(source, manifest, patches)) if patches else manifest
 
 
-def _unpinned(places: Sequence[_Place]) -> dict[str, str | Failure]:
+def _unpinned(places: Sequence[Place]) -> dict[str, str | Failure]:
     result: dict[str, str | Failure] = {}
     for place in places:
         try:
@@ -83,7 +68,7 @@ def _unpinned(places: Sequence[_Place]) -> dict[str, str | Failure]:
 
 
 def _pinned(
-    places: Sequence[_Place], look_up: Digests, *, refresh: bool
+    places: Sequence[Place], look_up: Digests, *, refresh: bool
 ) -> dict[str, str | Failure]:
     wanted = [place.text for place in places if _is_wanted(place.text, refresh=refresh)]
     return {
@@ -101,7 +86,7 @@ def _is_wanted(text: str, *, refresh: bool) -> bool:
     return not reference.digest or (refresh and bool(reference.tag))
 
 
-def _violation(place: _Place, error: Failure) -> Violation:
+def _violation(place: Place, error: Failure) -> Violation:
     if isinstance(error, RegistryError):
         detail = f"image {shown(place.text)} keeps its tag: {error}"
         remedy = "try again, or pin it by hand"
