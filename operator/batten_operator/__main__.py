@@ -9,7 +9,7 @@ import sys
 import uvloop
 
 from batten_operator.logs import configure
-from batten_operator.serve import CannotListen, serve
+from batten_operator.serve import CannotAsk, CannotListen, serve
 from batten_operator.settings import parse
 
 
@@ -19,7 +19,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
-    except CannotListen as error:
+    except (CannotAsk, CannotListen) as error:
         logging.getLogger(__name__).critical("%s", error)
         return 1
     return 0

@@ -16,8 +16,10 @@ from batten_operator import reports, status
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster
 from batten_operator.events import Events
+from batten_operator.facts import ImageFacts
 from batten_operator.lease import Lease
 from batten_operator.metrics import Metrics
+from batten_operator.pinner import Pinner
 from batten_operator.policies import Policies
 from batten_operator.scan import Scan, governing_in, reader
 from batten_operator.settings import Settings
@@ -54,8 +56,13 @@ class Controller:
         self._events = Events(cluster, self._budget, identity)
         self._lease = Lease(cluster, settings.namespace, LEASE, identity)
         self._exempt = ALWAYS_EXEMPT | settings.exempt_namespaces | {settings.namespace}
+        self._pinner: Pinner | None = None
         self._judged = policies.governance
         self._woken = asyncio.Event()
+
+    def pin(self, images: ImageFacts) -> None:
+        """Where it leads it sees to revisions without digests, too."""
+        self._pinner = Pinner(self._cluster, self._policies, images, self._budget, self._exempt)
 
     def wake(self, governance: Governance) -> None:
         """Policies were read again."""
@@ -70,6 +77,8 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._events.run())
             group.create_task(self._look_again())
+            if self._pinner is not None:
+                group.create_task(self._pinner.run())
 
     async def _look_again(self) -> NoReturn:
         while True:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from batten_operator.cluster import ApiError, Cluster, Object
 from batten_operator.logs import fields
 from batten_webhooks.governance import Exemption, Governance, GoverningPolicy
+from batten_webhooks.inquiry import Source
 from batten_webhooks.policy import Policy
 from batten_webhooks.resources import Invalid, read_exception, read_policy
 from batten_webhooks.resources.model import GROUP, VERSION
@@ -109,9 +110,11 @@ class Policies:
         self.governance = Governance(default)
         self.read = asyncio.Event()  # set once all was read for the first time
 
-    def known(self) -> Known:
+    def known(self, images: Source | None = None) -> Known:
         """What a review of this moment is answered with."""
-        return Known(self.governance, time.time(), self._namespaces, paths=self._paths)
+        return Known(
+            self.governance, time.time(), self._namespaces, images=images, paths=self._paths
+        )
 
     def subscribe(self, told: Told) -> None:
         """It is called with what governs whenever the API server was asked for it."""

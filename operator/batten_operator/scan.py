@@ -243,7 +243,7 @@ class Scan:
                 continue
             uid = str(value["metadata"].get("uid") or "")
             owner = Owner(workload.namespace or "", version, kind, workload.name, uid)
-            if owner not in self._tally and not _finished(value) and path:
+            if owner not in self._tally and not finished(value) and path:
                 self._judge(owner, workload.template, 0)
 
     def _judge(self, owner: Owner, template: PodTemplate, pods: int) -> None:
@@ -287,7 +287,7 @@ def _is_mirror(metadata: Metadata) -> bool:
     return marked and owner is not None and owner.kind == "Node"
 
 
-def _finished(value: dict[str, Any]) -> bool:
+def finished(value: dict[str, Any]) -> bool:
     """A Job that has ended makes no more Pods."""
     conditions = (value.get("status") or {}).get("conditions") or []
     return any(

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
-from ssl import SSLContext
+from ssl import SSLContext, SSLError
 from typing import Any, NoReturn, TypeVar
 
 from kopf import OperatorRegistry
@@ -24,6 +24,7 @@ from batten_operator.certificates import Pair, expiry
 from batten_operator.cluster import Cluster
 from batten_operator.controller import Controller
 from batten_operator.events import Events
+from batten_operator.facts import ImageFacts
 from batten_operator.keeper import DirectoryKeeper, SecretKeeper
 from batten_operator.logs import fields
 from batten_operator.metrics import Metrics
@@ -32,6 +33,8 @@ from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address, Settings
 from batten_operator.tls import ServingCertificate
 from batten_operator.watch import KopfThread, handlers, watch_policies, watch_trust
+from batten_webhooks.images.cache import Images
+from batten_webhooks.images.registry import Registries
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +48,35 @@ class CannotListen(Exception):
     """An address is in use, or not ours."""
 
 
+class CannotAsk(Exception):
+    """The file of registries' CAs is of no use."""
+
+
+class _Registries:
+    """What is asked of registries, with its connections. Raises CannotAsk."""
+
+    def __init__(self, settings: Settings) -> None:
+        file = settings.registry_ca
+        try:
+            self._client = Registries(settings.registries)
+        except SSLError:
+            raise CannotAsk(f"--registry-ca {file}: holds no certificate in PEM") from None
+        except OSError as error:
+            raise CannotAsk(f"--registry-ca {file}: {error.strerror or error}") from None
+        self.images = Images(self._client, architectures=settings.architectures)
+
+    async def close(self) -> None:
+        await self.images.close()
+        await self._client.close()
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What one process is made of. `certificate` is told when there is one to serve."""
 
     settings: Settings
     cluster: Cluster
+    registries: _Registries | None
     metrics: Metrics
     policies: Policies
     server: AdmissionServer
@@ -67,18 +93,24 @@ class _Parts:
         cluster = Cluster()
         identity = f"{os.uname().nodename}_{token_hex(4)}"
         policies = Policies(settings.policy, paths, cluster)
+        registries = _Registries(settings) if settings.look_up_images else None
         controller = Controller(cluster, policies, metrics, settings, identity)
+        images = None
+        if registries is not None:
+            images = ImageFacts(cluster, registries.images, pull_secrets=settings.pull_secrets)
+            controller.pin(images)
         policies.subscribe(metrics.governed)
         policies.subscribe(controller.wake)
         events = Events(cluster, WriteBudget(EVENTS_PER_SECOND), identity)
         waiting = {NO_CERTIFICATE} if settings.webhooks else set()
         if settings.policies:
             waiting.add(NO_POLICIES)
-        server = AdmissionServer(policies, metrics, waiting, events.denied)
+        server = AdmissionServer(policies, metrics, waiting, events.denied, images)
         loaded, certificate = asyncio.Event(), ServingCertificate()
         return cls(
             settings,
             cluster,
+            registries,
             metrics,
             policies,
             server,
@@ -133,7 +165,7 @@ class _Parts:
 async def serve(settings: Settings) -> None:
     """Returns after SIGTERM or SIGINT, drained; a second signal ends the draining.
 
-    Raises CannotListen.
+    Raises CannotListen and CannotAsk.
     """
     asyncio.get_running_loop().set_exception_handler(_log_stray)
     stop, hurry = _signals()
@@ -181,6 +213,8 @@ async def _keeping(parts: _Parts) -> AsyncIterator[asyncio.Task[Any]]:
     finally:
         if watching:
             await asyncio.to_thread(watcher.stop)
+        if parts.registries is not None:
+            await parts.registries.close()
         await parts.cluster.close()
 
 

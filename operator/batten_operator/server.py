@@ -29,12 +29,14 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from batten_operator.cluster import ApiError
+from batten_operator.facts import ImageFacts
 from batten_operator.logs import fields
 from batten_operator.metrics import CONTENT_TYPE, Metrics
 from batten_operator.own_reviews import REVIEWED
 from batten_operator.policies import Policies
 from batten_operator.settings import Address
 from batten_webhooks.guard import judge_namespace
+from batten_webhooks.inquiry import FactsNeeded, Source
 from batten_webhooks.resources.model import GROUP
 from batten_webhooks.review import API_VERSION, Answer, BadReview, NamespaceUnknown, respond
 
@@ -50,6 +52,8 @@ MAX_CONNECTIONS = 1024
 MAX_MESSAGE = 500
 DEFAULT_DEADLINE = 10.0
 MAX_DEADLINE = 30.0
+# What registries may take of a review's time: at most so long, and so much of its deadline.
+FACTS_SECONDS, FACTS_SHARE = 3.0, 0.6
 HANDSHAKE_SECONDS = 10.0
 # Longer than an API server keeps a connection that it does not use, or not yet (90 s): we never
 # close one that it is about to use. After a while each is closed with an answer, so that load moves
@@ -90,7 +94,7 @@ class AdmissionServer:
     """Also kopf's `settings.admission.server`, which it calls as such: see `__call__`.
 
     `waiting` holds the reasons why no requests should come: they are what /readyz tells. `denied`
-    is called with each refusal and must not wait.
+    is called with each refusal and must not wait. Without `images` nothing is known of images.
     """
 
     def __init__(
@@ -99,7 +103,9 @@ class AdmissionServer:
         metrics: Metrics,
         waiting: set[str],
         denied: Callable[[Answer], None] = lambda _: None,
+        images: ImageFacts | None = None,
     ) -> None:
+        self._images = images
         self._denied = denied
         self._policies = policies
         self._kopf: tuple[asyncio.AbstractEventLoop, WebhookFn] | None = None
@@ -181,11 +187,7 @@ class AdmissionServer:
         started = time.perf_counter()
         try:
             body = await self._body(request, query)
-            try:
-                answer = self._judged(webhook, body)
-            except NamespaceUnknown as unknown:
-                await self._look_up(unknown.name)
-                answer = self._judged(webhook, body)
+            answer = await self._knowing(webhook, body, query)
         except Refused as error:
             return self._refuse(error)
         self._metrics.answered(webhook, answer, time.perf_counter() - started)
@@ -230,14 +232,35 @@ class AdmissionServer:
             )
             raise Refused(500, "the labels of the request's namespace cannot be read") from None
 
-    def _judged(self, webhook: Judge, body: bytes) -> Answer:
+    async def _knowing(self, webhook: Judge, body: bytes, query: str) -> Answer:
+        """Judged once everything is known that decides, which mostly it is."""
+        source: Source | None = self._images.known if self._images is not None else None
+        try:
+            return self._judged(webhook, body, source)
+        except NamespaceUnknown as unknown:
+            await self._look_up(unknown.name)
+        except FactsNeeded as needed:
+            source = await self._gathered(needed, query)
+        try:
+            return self._judged(webhook, body, source)
+        except FactsNeeded as needed:
+            return self._judged(webhook, body, await self._gathered(needed, query))
+
+    async def _gathered(self, needed: FactsNeeded, query: str) -> Source:
+        """The API server's own deadline leaves room for an answer without them."""
+        assert self._images is not None  # noqa: S101 - it is what needed them
+        seconds = min(FACTS_SECONDS, FACTS_SHARE * _deadline(query))
+        facts = await self._images.gather(needed.inquiry, seconds)
+        return lambda _: facts
+
+    def _judged(self, webhook: Judge, body: bytes, source: Source | None) -> Answer:
         try:
             if webhook == "namespaces":
                 return judge_namespace(body, self._policies.governance)
-            return respond(webhook, body, self._policies.known())
+            return respond(webhook, body, self._policies.known(source))
         except BadReview as error:
             raise Refused(error.status, str(error)) from None
-        except NamespaceUnknown:
+        except (NamespaceUnknown, FactsNeeded):
             raise
         except Exception:
             logger.exception("review failed", extra=fields(webhook=webhook, uid=_uid(body)))

@@ -15,11 +15,13 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from batten_webhooks.governance import ALWAYS_EXEMPT, EXEMPT
+from batten_webhooks.images.transport import RegistrySettings, registry_settings
 from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
 
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 COMPONENTS = ("webhook", "controller", "all")
+Option = Callable[[str, str, str, Callable[[str], object]], None]
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -55,6 +57,13 @@ class Settings:
     certificate_lifetime: float
     certificate_propagation: float
     drain: float
+    look_up_images: bool
+    pull_secrets: bool
+    plain_http: frozenset[str]
+    local_registry: frozenset[str]
+    registry_mirror: tuple[str, ...]
+    registry_ca: str
+    architectures: frozenset[str]
     custom_kinds: Mapping[Kind, tuple[str, ...]]
     log_level: str
 
@@ -77,6 +86,16 @@ class Settings:
         return policy if self.enforce else observing(policy)
 
     @property
+    def registries(self) -> RegistrySettings:
+        """Raises ValueError."""
+        return registry_settings(
+            plain_http=self.plain_http,
+            listed=self.local_registry,
+            mirrors=self.registry_mirror,
+            ca=self.registry_ca,
+        )
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What API servers may call us: the Service's names, and the URL's host where one is."""
         service = f"{self.service}.{self.namespace}.svc"
@@ -91,6 +110,10 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
     settings = Settings(**vars(flags.parse_args(arguments)))
     if settings.certificate_propagation > settings.certificate_lifetime / 4:
         flags.error("--certificate-propagation is more than a quarter of --certificate-lifetime")
+    try:
+        settings.registries  # noqa: B018 - it reads the texts
+    except ValueError as error:
+        flags.error(str(error))
     return settings
 
 
@@ -138,6 +161,7 @@ def parser(environment: Mapping[str, str]) -> _Parser:
         help="let HardeningPolicies and HardeningExceptions govern; otherwise the preset alone does"
         " [BATTEN_POLICIES: true or false; default: true]",
     )
+    _image_options(flags, environment, option)
     option(
         "exempt-namespaces",
         ",".join(sorted(EXEMPT - ALWAYS_EXEMPT)),
@@ -202,6 +226,34 @@ def parser(environment: Mapping[str, str]) -> _Parser:
     return flags
 
 
+def _image_options(flags: _Parser, environment: Mapping[str, str], option: Option) -> None:
+    """The registries' are named as the command line's own are."""
+    flags.add_argument(
+        "--look-up-images",
+        action=argparse.BooleanOptionalAction,
+        default=environment.get("BATTEN_LOOK_UP_IMAGES", "true") != "false",
+        help="ask registries for the digests of tags and for what images say; otherwise Pods keep"
+        " their tags [BATTEN_LOOK_UP_IMAGES: true or false; default: true]",
+    )
+    flags.add_argument(
+        "--pull-secrets",
+        action=argparse.BooleanOptionalAction,
+        default=environment.get("BATTEN_PULL_SECRETS", "true") != "false",
+        help="read the Secrets that Pods and their ServiceAccounts name as imagePullSecrets;"
+        " otherwise ask as anybody [BATTEN_PULL_SECRETS: true or false; default: true]",
+    )
+    option("plain-http", "", "registries asked without TLS, HOST:PORT each", _hosts)
+    option("local-registry", "", "registries that may be at this machine's own addresses", _hosts)
+    option("registry-mirror", "", "mirrors asked first, REGISTRY=HOST each", _texts)
+    option("registry-ca", "", "file of CAs, in PEM, that registries may have besides", str)
+    option(
+        "architectures",
+        "amd64,arm64",
+        "of an image with many platforms those are read that nodes have; empty: all",
+        _hosts,
+    )
+
+
 def _own_namespace() -> str:
     try:
         return SERVICE_ACCOUNT_NAMESPACE.read_text().strip()
@@ -258,6 +310,14 @@ def _component(text: str) -> str:
 
 def _labels(text: str) -> frozenset[str]:
     return frozenset(_label(name) for name in text.split(",") if name)
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _hosts(text: str) -> frozenset[str]:
+    return frozenset(_texts(text))
 
 
 def _optional_name(text: str) -> str:

@@ -169,6 +169,7 @@ def keep_bundle(kubectl: Kubectl) -> str:
     bundle: str = ca["clusters"][0]["cluster"]["certificate-authority-data"]
     for webhook, kind in (
         ("mutate.batten.dev", "mutating"),
+        ("revisions.mutate.batten.dev", "mutating"),
         ("pods.validate.batten.dev", "validating"),
         ("validate.batten.dev", "validating"),
         ("own.validate.batten.dev", "validating"),
@@ -222,7 +223,16 @@ VALIDATING = "validatingwebhookconfigurations"
 MUTATING = "mutatingwebhookconfigurations"
 
 
+# What the images of a Pod are known by: as the kubelet asks, and what stands with its revision.
+IMAGE_RIGHTS = [
+    *(("get", kind, "-A") for kind in ("secrets", "serviceaccounts")),
+    *(
+        ("get", kind, "-A")
+        for kind in ("replicasets.apps", "controllerrevisions.apps", "jobs.batch")
+    ),
+]
 RIGHTS = [
+    *IMAGE_RIGHTS,
     *((verb, SECRET, "-n", NAMESPACE) for verb in ("get", "list", "watch", "update")),
     ("create", "secrets", "-n", NAMESPACE),
     *((verb, "namespaces") for verb in ("get", "list", "watch")),
@@ -232,10 +242,10 @@ RIGHTS = [
     *((verb, f"{MUTATING}/batten") for verb in ("get", "list", "watch", "patch")),
 ]
 NO_RIGHTS = [
-    ("get", "secrets/other", "-n", NAMESPACE),
     ("list", "secrets", "-n", NAMESPACE),
+    *((verb, "secrets", "-A") for verb in ("list", "watch", "create", "update", "delete")),
+    *((verb, "replicasets.apps", "-A") for verb in ("list", "patch")),
     ("delete", SECRET, "-n", NAMESPACE),
-    ("get", SECRET, "-n", "default"),
     ("create", "secrets", "-n", "default"),
     *((verb, "namespaces") for verb in ("create", "update", "patch", "delete")),
     *((verb, crd, "-A") for crd in CRDS for verb in ("create", "update", "patch", "delete")),
@@ -250,6 +260,12 @@ NO_RIGHTS = [
 
 
 CONTROLLER_RIGHTS = [
+    *(("get", kind, "-A") for kind in ("secrets", "serviceaccounts")),
+    *(
+        (verb, kind, "-A")
+        for kind in ("replicasets.apps", "controllerrevisions.apps", "jobs.batch")
+        for verb in ("list", "patch")
+    ),
     *((verb, crd, "-A") for crd in CRDS for verb in ("get", "list", "watch")),
     *(("update", crd, "--subresource=status", "-A") for crd in CRDS),
     ("list", "pods", "-A"),
@@ -260,10 +276,10 @@ CONTROLLER_RIGHTS = [
     ("update", "leases.coordination.k8s.io/batten-controller", "-n", NAMESPACE),
 ]
 CONTROLLER_NO_RIGHTS = [
-    ("get", SECRET, "-n", NAMESPACE),
     ("list", "secrets", "-A"),
     ("create", "pods", "-A"),
-    ("update", "deployments.apps", "-A"),
+    *((verb, "deployments.apps", "-A") for verb in ("update", "patch")),
+    *((verb, "replicasets.apps", "-A") for verb in ("create", "update", "delete")),
     ("update", CRDS[0], "-A"),
     ("create", CRDS[1], "-A"),
     ("update", "leases.coordination.k8s.io", "-n", "default"),

@@ -30,8 +30,9 @@ def rules(webhook: dict[str, Any]) -> set[tuple[str, str, str]]:
     }
 
 
-def test_its_own_pods_break_no_rule_of_the_hardened_preset(defaults: Rendered) -> None:
-    workloads = [each for value in defaults.objects for _, each in read_objects(value)]
+def test_its_own_pods_break_no_rule_of_the_hardened_preset() -> None:
+    rendered = render(image={"digest": f"sha256:{'0' * 64}"})
+    workloads = [each for value in rendered.objects for _, each in read_objects(value)]
     assert [workload.kind for workload in workloads] == ["Deployment", "Deployment"]
     for workload in workloads:
         verdict = evaluate(workload, PRESETS["hardened"])
@@ -105,11 +106,25 @@ def test_a_custom_kind_is_registered() -> None:
     assert told == {Kind("example.com", "Widget"): template, Kind("example.com", "Gear"): template}
 
 
+def cluster_wide(rendered: Rendered) -> set[str]:
+    """The resources that some ClusterRole gives a right to."""
+    roles = (value for value in rendered.objects if value["kind"] == "ClusterRole")
+    return {name for role in roles for rule in role["rules"] for name in rule["resources"]}
+
+
+def test_who_reads_no_pull_secrets_may_read_none(defaults: Rendered) -> None:
+    assert {"secrets", "serviceaccounts", "replicasets"} <= cluster_wide(defaults)
+    assert not {"secrets", "serviceaccounts"} & cluster_wide(render(images={"pullSecrets": False}))
+    silent = render(images={"lookUp": False})
+    assert not {"secrets", "controllerrevisions"} & cluster_wide(silent)
+    assert "revisions.mutate.batten.dev" not in silent.webhooks()
+
+
 def test_a_url_takes_the_place_of_the_service(defaults: Rendered) -> None:
     rendered = render(webhook={"url": "https://192.0.2.1:9443/"})
     configs = [webhook["clientConfig"] for webhook in rendered.webhooks().values()]
     base = "https://192.0.2.1:9443"
-    ends = ("mutate", "validate", "resources", "namespaces", "validate")
+    ends = ("mutate", "mutate", "validate", "resources", "namespaces", "validate")
     assert configs == [{"url": f"{base}/{end}"} for end in ends]
     gone = {value["kind"] for value in defaults.objects} - {
         value["kind"] for value in rendered.objects

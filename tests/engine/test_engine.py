@@ -80,7 +80,7 @@ def test_rules_that_ask_for_the_same_change_it_once() -> None:
     assert "read-only-root-filesystem" not in by_rule
     assert {"read-only-root-filesystem", "drop-capabilities"} <= set(rules_of(verdict))
     assert verdict.remaining() == tuple(
-        violation for violation in verdict.violations if not violation.finding.changes
+        violation for violation in verdict.violations if not violation.fixed
     )
 
 

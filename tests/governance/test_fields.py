@@ -162,6 +162,10 @@ OPTIONS: dict[str, tuple[Json, Json]] = {
             }
         },
     ),
+    "pinned-digest.leaveAlone": (["registry.example/*", "docker.io/*"], pod()),
+    "pinned-digest.require": (["elsewhere.example/*"], pod()),
+    "pinned-digest.forbid": (["registry.example/*", "docker.io/*"], pod()),
+    "pinned-digest.imagePullSecrets": (["regcred"], pod()),
     "writable-tmp.sizeLimit": ("7Mi", pod()),
 }
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 from batten_webhooks.cli.formats import html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-MOST_BYTES = 9_000_000
+MOST_BYTES = 10_000_000
 WIDTHS = {"phone": (390, 844), "desktop": (1440, 900)}
 
 

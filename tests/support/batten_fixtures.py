@@ -3,6 +3,8 @@
 # violates: [spec.containers[0].image]     field paths of every violation, in order
 # version: 1.34                            of the Pod Security Standards; else the newest
 # users: {"nginx:1.27": ""}                the USER of images; others are not known
+# digests: {"nginx:1.27": "sha256:…"}      what tags mean; nobody has asked for others
+# missing: {"nginx:1.28": "why"}           what was asked for in vain
 # parameters: {size_limit: 64Mi}           of the rule; else its defaults
 # ephemeral: debugger                      only this new ephemeral container is to be judged
 """
@@ -27,7 +29,7 @@ from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.review import Webhook, respond, under
 from batten_webhooks.rules import RULES
-from batten_webhooks.rules.rule import VERSIONS, Facts, Rule, Version
+from batten_webhooks.rules.rule import VERSIONS, Facts, Missing, Rule, Version
 from batten_webhooks.verdict import Verdict, Violation, field_path
 from batten_webhooks.workload import (
     PodTemplate,
@@ -37,7 +39,7 @@ from batten_webhooks.workload import (
     read_objects,
 )
 
-HEADERS = {"violates", "version", "users", "parameters", "ephemeral"}
+HEADERS = {"violates", "version", "users", "digests", "missing", "parameters", "ephemeral"}
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ def read_fixture(path: Path) -> Fixture:
         head[key] = value if key in ("violates", "version") else yaml.safe_load(value)
     paths = head.get("violates", "").removeprefix("[").removesuffix("]")
     major, _, minor = head.get("version", "").partition(".")
+    missing = {image: Missing(why) for image, why in head.get("missing", {}).items()}
     return Fixture(
         path=path,
         violates=[part.strip() for part in paths.split(", ") if part.strip()],
         version=(int(major), int(minor)) if minor else VERSIONS[-1],
-        facts=Facts(users=head.get("users", {})),
+        facts=Facts(head.get("users", {}), head.get("digests", {}) | missing),
         parameters=head.get("parameters", {}),
         ephemeral=head.get("ephemeral", ""),
     )

@@ -115,12 +115,13 @@ class _Evaluation:
         rule, mutation = setting.rule, setting.mutation
         if finding.changes and not self._mutable:
             finding = replace(finding, remedy=WINDOWS_REMEDY, changes=())
+        mended = bool(finding.changes) or (finding.at_admission and self._mutable)
         if finding.changes and mutation != "Disabled":
             into = self.changes if mutation == "Enabled" else self.proposed
             for change in finding.changes:
                 into.append(AppliedChange(rule.name, finding.detail, change))
         if self._judge and setting.actions:
-            fixed = bool(finding.changes) and mutation == "Enabled"
+            fixed = mended and mutation == "Enabled"
             self.violations.append(Violation(rule.name, finding, setting.actions, fixed))
 
     def _lift(self, setting: Setting, finding: Finding, exception: str) -> None:

@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-con
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,8 +19,20 @@ from msgspec import Raw, Struct
 from batten_webhooks import messages
 from batten_webhooks.engine import NO_FACTS, evaluate
 from batten_webhooks.governance import EXPIRES_SOON, Governance, Governed
+from batten_webhooks.inquiry import FactsNeeded, Source, inquire
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy
+from batten_webhooks.revision import (
+    COPIES,
+    REVISIONS,
+    Annotations,
+    Revision,
+    differences,
+    kept,
+    read_revision,
+    written,
+)
+from batten_webhooks.rules import pinned_digest
 from batten_webhooks.rules.rule import Facts
 from batten_webhooks.selectors import Labels
 from batten_webhooks.verdict import AppliedChange, Unknown, Verdict, Violation, acting
@@ -152,6 +164,8 @@ class _Judgement(Struct):
 _POD_REVIEW = msgspec.json.Decoder(PodReview)
 _REVIEW = msgspec.json.Decoder(ObjectReview)
 _NULL = b"null"
+NO_DIGESTS: Mapping[str, str] = {}
+NOTHING = Verdict((), (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +173,14 @@ class Known:
     """What a review is answered with. `now` is in Unix seconds.
 
     `namespaces` are the labels of each namespace; they are asked for where policies select by them.
+    `images` tells what is known of images; without it `facts` are all there is.
     """
 
     governance: Governance
     now: float
     namespaces: Mapping[str, Labels] = field(default_factory=dict)
     facts: Facts = NO_FACTS
+    images: Source | None = None
     paths: Mapping[Kind, tuple[str, ...]] = field(default_factory=lambda: TEMPLATE_PATHS)
 
     def governed(self, request: Request, template: PodTemplate) -> Governed:
@@ -175,12 +191,36 @@ class Known:
         return self.governance.governing(request.namespace, labels or {}, template.labels, self.now)
 
     def verdict(
-        self, request: Request, workload: Workload, governed: Governed, *, judge: bool = True
+        self,
+        request: Request,
+        workload: Workload,
+        governed: Governed,
+        *,
+        judge: bool = True,
+        facts: Facts | None = None,
     ) -> Verdict:
-        facts = Facts(self.facts.users, request.userInfo.username)
+        """By these facts, or those that are asked for. Raises FactsNeeded."""
+        facts = facts or self.asked(request, workload, governed)
         return evaluate(
             workload, governed.policy, facts, judge=judge, exemptions=governed.exemptions
         )
+
+    def asked(
+        self,
+        request: Request,
+        workload: Workload,
+        governed: Governed,
+        digests: Mapping[str, str] = NO_DIGESTS,
+    ) -> Facts:
+        """What has to be known; `digests` are, whatever registries say. Raises FactsNeeded."""
+        found = self.facts
+        if self.images is not None:
+            inquiry = inquire(workload, request.namespace, governed.policy, digests)
+            known = self.images(inquiry) if inquiry is not None else found
+            if inquiry is not None and known is None:
+                raise FactsNeeded(inquiry)
+            found = known or found
+        return Facts(found.users, {**found.digests, **digests}, request.userInfo.username)
 
 
 def under(
@@ -191,8 +231,8 @@ def under(
 
 
 def respond(webhook: Webhook, body: bytes, known: Known) -> Answer:
-    """The answer to one review. Raises BadReview and NamespaceUnknown; nothing else, whatever the
-    body holds."""
+    """The answer to one review. Raises BadReview, NamespaceUnknown and FactsNeeded; nothing else,
+    whatever the body holds."""
     request = decode_request(body)
     try:
         if webhook == "mutate":
@@ -223,11 +263,19 @@ def decode_request(body: bytes) -> Request:
 
 
 def _mutate(request: Request, known: Known) -> Answer:
+    kind = Kind(request.kind.group, request.kind.kind)
+    if kind in REVISIONS:
+        return _pin_revision(request, known, kind)
+    if kind in COPIES:
+        return _annotate(request, _annotations(request.object, "object"), {})
     workload = _mutable(request)
     if workload is None:
         return _allow(request)
     governed = known.governed(request, workload.template)
-    verdict = known.verdict(request, workload, governed, judge=False)
+    if request.operation == "UPDATE" and not request.subResource:
+        verdict = _of_new_images(request, known, workload, governed)
+    else:
+        verdict = known.verdict(request, workload, governed, judge=False)
     response: dict[str, Any] = {
         "uid": request.uid,
         "allowed": True,
@@ -244,19 +292,99 @@ def _mutate(request: Request, known: Known) -> Answer:
 
 
 def _mutable(request: Request) -> Workload | None:
-    """What may be changed: a Pod that is created, or the containers that `kubectl debug` adds.
+    """What may be changed: a Pod that is created, the containers that `kubectl debug` adds, or the
+    images of a Pod that exists.
 
-    Controllers' templates are never changed: whoever applied them would change them back. Of a Pod
-    that exists nothing may be changed; of a mirror Pod everything was decided on its node.
+    Controllers' templates are never changed: whoever applied them would change them back. Of a
+    mirror Pod everything was decided on its node.
     """
     if not request.of_pod:
         return None
-    if request.operation == "CREATE" and not request.subResource:
+    if request.operation in ("CREATE", "UPDATE") and not request.subResource:
         pod = _pod_in(request.object, "object")
         return None if _is_mirror(request, pod) else _pod(request, pod)
     if request.operation == "UPDATE" and request.subResource == "ephemeralcontainers":
         return _ephemeral(request)
     return None
+
+
+def _of_new_images(
+    request: Request, known: Known, workload: Workload, governed: Governed
+) -> Verdict:
+    """Of a Pod that exists images alone may change. One that was applied again without the digest
+    that it runs by keeps it; another one is resolved."""
+    old = read_pod(_pod_in(request.oldObject, "oldObject"))
+    before = {pointer: image for pointer, _, image in old.images}
+    changed = {
+        pointer: image for pointer, _, image in workload.images if before.get(pointer) != image
+    }
+    running = {
+        image: before[pointer].partition("@")[2]
+        for pointer, image in changed.items()
+        if isinstance(image, str) and str(before.get(pointer)).startswith(f"{image}@")
+    }
+    if not changed:
+        return NOTHING
+    facts = known.asked(request, workload, governed, running)
+    verdict = known.verdict(request, workload, governed, judge=False, facts=facts)
+
+    def of_changed(applied: Iterable[AppliedChange]) -> tuple[AppliedChange, ...]:
+        return tuple(each for each in applied if each.change.path in changed)
+
+    doubts = tuple(each for each in verdict.unknowns if each.path in changed)
+    return Verdict(of_changed(verdict.changes), of_changed(verdict.proposed), (), doubts)
+
+
+def _pin_revision(request: Request, known: Known, kind: Kind) -> Answer:
+    """Its digests are found once, when it is made, and stay what they are."""
+    value = _object(request.object, "object")
+    try:
+        revision = read_revision(kind, value)
+    except Malformed:
+        return _allow(request)  # others keep what they like in a ControllerRevision
+    there = _annotations(request.object, "object")
+    if request.operation == "UPDATE":
+        before = _annotations(request.oldObject, "oldObject") or {}
+        return _annotate(request, there, kept(revision, before))
+    pins = _pins(request, known, revision)
+    return _annotate(request, there, {revision.key: written(pins)} if pins else {})
+
+
+def _pins(request: Request, known: Known, revision: Revision) -> dict[str, str]:
+    """What `pinned-digest` makes of the images under the policy that governs its Pods."""
+    if not revision.images:
+        return {}
+    workload = read_pod(revision.template, kind=request.kind.kind, prefix="/spec/template")
+    governed = known.governed(request, revision.template)
+    verdict = known.verdict(request, workload, governed, judge=False)
+    return pins_of(workload, verdict)
+
+
+def pins_of(workload: Workload, verdict: Verdict) -> dict[str, str]:
+    """The digests that a verdict gives to images, by their references as they stand."""
+    texts = {pointer: image for pointer, _, image in workload.images}
+    return {
+        texts[each.change.path]: each.change.value.rpartition("@")[2]
+        for each in verdict.changes
+        if each.rule == pinned_digest.RULE.name and each.change.path in texts
+    }
+
+
+def _annotate(request: Request, there: Annotations | None, wanted: Annotations) -> Answer:
+    response: dict[str, Any] = {"uid": request.uid, "allowed": True}
+    made = differences(there, wanted)
+    if made:
+        response["patchType"] = "JSONPatch"
+        response["patch"] = b64encode(msgspec.json.encode(made)).decode()
+    return answer(request, response, mutated=bool(made))
+
+
+def _annotations(value: PodTemplate | Raw | None, field: str) -> Annotations | None:
+    """Of an object; None where there is no such field."""
+    found = _object(value, field)
+    metadata = found.get("metadata") if isinstance(found, dict) else None
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return annotations if isinstance(annotations, dict) else None
 
 
 def _change_annotations(governed: Governed, verdict: Verdict) -> dict[str, str]:
@@ -309,12 +437,13 @@ def _judge_pod(request: Request, known: Known) -> _Judgement:
     pod = _pod_in(request.object, "object")
     workload = _pod(request, pod)
     governed = known.governed(request, pod)
-    verdict = known.verdict(request, workload, governed)
+    facts = known.asked(request, workload, governed)
+    verdict = known.verdict(request, workload, governed, facts=facts)
     judgement = _Judgement(workload, governed, list(verdict.violations), verdict.unknowns)
     judgement.advisory = _is_mirror(request, pod)
     if request.operation == "UPDATE":
         old = read_pod(_pod_in(request.oldObject, "oldObject"))
-        broken = known.verdict(request, old, governed).violations
+        broken = known.verdict(request, old, governed, facts=facts).violations
         before = {(violation.key, bool(violation.exception)) for violation in broken}
         judgement.violations = [
             v for v in verdict.violations if (v.key, bool(v.exception)) not in before

@@ -29,7 +29,8 @@ class Finding(Struct, frozen=True):
 
     `detail` completes "container "app": …" and `remedy` "spec.containers[0].image: …"; `path` is a
     JSON Pointer from the Pod's root; `container` is "" for what belongs to the whole Pod.
-    A `confidential` finding's value, the one at `path`, is shown to nobody.
+    A `confidential` finding's value, the one at `path`, is shown to nobody. One that is mended
+    `at_admission` takes a fact for it that is not known here, and will be there.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Finding(Struct, frozen=True):
     container: str = ""
     changes: tuple[Change, ...] = ()
     confidential: bool = False
+    at_admission: bool = False
 
 
 class Unknown(Struct, frozen=True):
@@ -56,7 +58,8 @@ class AppliedChange(Struct, frozen=True):
 
 
 class Violation(Struct, frozen=True):
-    """A finding under a policy. `fixed` says that the verdict's own changes take it away;
+    """A finding under a policy. `fixed` says that the verdict's own changes take it away, or
+    those of the admission;
     `exception` names what lifts it, a HardeningException or an exempt user; "" where nothing does.
     """
 

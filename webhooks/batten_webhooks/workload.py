@@ -176,6 +176,10 @@ class OS(Struct):
     name: str | None = None
 
 
+class LocalObjectReference(Struct):
+    name: str = ""
+
+
 class PodSpec(StraySecurity):
     containers: list[Container] | None = None
     initContainers: list[Container] | None = None
@@ -193,6 +197,7 @@ class PodSpec(StraySecurity):
     hostUsers: bool | None = None
     serviceAccountName: str | None = None
     serviceAccount: str | None = None
+    imagePullSecrets: list[LocalObjectReference] | None = None
     automountServiceAccountToken: bool | None = None
 
 
@@ -207,6 +212,7 @@ class OwnerReference(Struct):
 class Metadata(Struct):
     name: str | None = None
     uid: str | None = None
+    resourceVersion: str | None = None
     generateName: str | None = None
     namespace: str | None = None
     labels: dict[str, str | None] | None = None

@@ -72,3 +72,12 @@ timeoutSeconds: {{ .root.Values.webhook.timeoutSeconds }}
 - name: spec-changed
   expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
 {{- end -}}
+
+{{/* To ask registries as the kubelet does, who reads what a Pod or its ServiceAccount names. */}}
+{{- define "batten.pullSecrets" -}}
+{{- if .Values.images.pullSecrets -}}
+- apiGroups: [""]
+  resources: [secrets, serviceaccounts]
+  verbs: [get]
+{{- end -}}
+{{- end -}}

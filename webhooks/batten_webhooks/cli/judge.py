@@ -99,7 +99,7 @@ def problem(
         remedy=finding.remedy,
         object=title(workload),
         container=finding.container,
-        fixable=violation.fixed,
+        fixable=violation.fixed and bool(finding.changes),
         edits=tuple(edits),
     )
 

@@ -6,8 +6,6 @@ import asyncio
 import ssl
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Iterable
-from itertools import chain
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -18,8 +16,7 @@ from batten_webhooks.images.docker_config import DockerConfig, DockerConfigError
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Keyring
 from batten_webhooks.images.registry import CALL_SECONDS, Registries
-from batten_webhooks.images.transport import RegistrySettings
-from batten_webhooks.messages import printable
+from batten_webhooks.images.transport import RegistrySettings, registry_settings
 from batten_webhooks.reference import InvalidReference, Reference, parse_reference
 
 # At once; each registry gets fewer, by the client's own limits.
@@ -126,27 +123,12 @@ async def _all(
 
 def _settings(options: Namespace) -> RegistrySettings:
     """Raises CannotRun."""
-    mirrors: dict[str, tuple[str, ...]] = {}
-    for text in options.registry_mirror:
-        registry, equals, mirror = text.partition("=")
-        if not (equals and registry and mirror):
-            raise CannotRun(f"--registry-mirror {printable(text)}: is no REGISTRY=HOST[:PORT]")
-        mirrors[registry] = (*mirrors.get(registry, ()), mirror)
-    hosts = [*options.plain_http, *options.local_registry, *mirrors]
-    for text in chain(hosts, *mirrors.values()):
-        _check_host(text)
-    return RegistrySettings(
-        plain_http=frozenset(options.plain_http),
-        listed=frozenset(options.local_registry),
-        certificates={"": Path(options.registry_ca)} if options.registry_ca else {},
-        mirrors=mirrors,
-    )
-
-
-def _check_host(text: str) -> None:
     try:
-        fine = parse_reference(f"{text}/image").registry == text
-    except InvalidReference:
-        fine = False
-    if not fine:
-        raise CannotRun(f"{printable(text)}: is no registry as references name it: HOST[:PORT]")
+        return registry_settings(
+            plain_http=options.plain_http,
+            listed=options.local_registry,
+            mirrors=options.registry_mirror,
+            ca=options.registry_ca,
+        )
+    except ValueError as error:
+        raise CannotRun(str(error)) from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from batten_webhooks.images.bounded import Bounded
-from batten_webhooks.images.content import Configuration, Index, Manifest, Platform
+from batten_webhooks.images.content import Configuration, Descriptor, Index, Manifest, Platform
 from batten_webhooks.images.errors import Reason, RegistryError
 from batten_webhooks.images.keyring import Keyring
 from batten_webhooks.images.registry import Registries
@@ -26,6 +26,7 @@ FAILED_SECONDS: dict[Reason, float] = {
 }
 FAILED_OTHERWISE = 1.0
 MOST_DIGESTS, MOST_CONTENTS = 10_000, 2_000
+MOST_PLATFORMS = 4
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -82,13 +83,22 @@ async def _run(work: Callable[[], Awaitable[V]]) -> V:
 
 
 class Images:
-    """`now` is a monotonic clock in seconds."""
+    """`now` is a monotonic clock in seconds. Of an index only the platforms of `architectures` are
+    read, where any are given: each one costs two requests, of which Docker Hub counts one a pull.
+    """
 
-    def __init__(self, registries: Registries, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        registries: Registries,
+        now: Callable[[], float] = time.monotonic,
+        architectures: frozenset[str] = frozenset(),
+    ) -> None:
         self._registries = registries
+        self._architectures = architectures
         self._now = now
         self._digests = Bounded[tuple[str, str], _Known](MOST_DIGESTS)
         self._contents = Bounded[tuple[str, str, str], tuple[PlatformImage, ...]](MOST_CONTENTS)
+        self._failed = Bounded[tuple[str, str, str], tuple[float, RegistryError]](MOST_CONTENTS)
         self._resolving = _Shared[tuple[str, str], str]()
         self._reading = _Shared[tuple[str, str, str], tuple[PlatformImage, ...]]()
 
@@ -102,19 +112,33 @@ class Images:
         Cached by what would be let in, not by who asks: credentials that differ share nothing.
         Raises RegistryError.
         """
+        found = self.known_digest(reference, keyring)
+        if isinstance(found, RegistryError):
+            raise RegistryError(found.reason, str(found))
+        if found is not None:
+            return found
+        key = _tag_key(reference, keyring)
+        task = self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
+        return await _within(task, seconds)
+
+    def known_digest(self, reference: Reference, keyring: Keyring) -> str | RegistryError | None:
+        """The same without waiting; None where it has to be asked for first.
+
+        A digest that is old is asked for again meanwhile.
+        """
         if reference.digest:
             return reference.digest
-        key = f"{reference.name}:{reference.tag or 'latest'}", keyring.identity(reference)
+        key = _tag_key(reference, keyring)
         known, now = self._digests.get(key), self._now()
-        if known and known.error and now - known.at < _failed_seconds(known.error):
-            raise RegistryError(known.error.reason, str(known.error))
-        held = known.digest if known and now - known.at < FRESH_SECONDS + STALE_SECONDS else None
-        if known and held and (now - known.at < FRESH_SECONDS or now < known.again):
-            return held
-        task = self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
-        if held:
-            return held
-        return await _within(task, seconds)
+        if known is None:
+            return None
+        if known.error:
+            return known.error if now - known.at < _failed_seconds(known.error) else None
+        if now - known.at >= FRESH_SECONDS + STALE_SECONDS:
+            return None
+        if now - known.at >= FRESH_SECONDS and now >= known.again:
+            self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
+        return known.digest
 
     async def _resolve(self, key: tuple[str, str], reference: Reference, keyring: Keyring) -> str:
         try:
@@ -138,22 +162,41 @@ class Images:
 
         Raises RegistryError.
         """
+        known = self.known_platforms(reference, digest, keyring)
+        if isinstance(known, RegistryError):
+            raise RegistryError(known.reason, str(known))
+        if known is not None:
+            return known
+        key = reference.name, digest, keyring.identity(reference)
+        task = self._reading.ask(key, lambda: self._read(key, reference, digest, keyring))
+        return await _within(task, seconds)
+
+    def known_platforms(
+        self, reference: Reference, digest: str, keyring: Keyring
+    ) -> tuple[PlatformImage, ...] | RegistryError | None:
+        """The same without waiting; None where it has to be asked for first."""
         key = reference.name, digest, keyring.identity(reference)
         known = self._contents.get(key)
         if known is not None:
             self._contents.move_to_end(key)
             return known
-        task = self._reading.ask(key, lambda: self._read(key, reference, digest, keyring))
-        return await _within(task, seconds)
+        failed = self._failed.get(key)
+        if failed is None or self._now() - failed[0] >= _failed_seconds(failed[1]):
+            return None
+        return failed[1]
 
     async def _read(
         self, key: tuple[str, str, str], reference: Reference, digest: str, keyring: Keyring
     ) -> tuple[PlatformImage, ...]:
-        found = await self._registries.manifest(reference, digest, keyring)
-        if isinstance(found, Manifest):
-            contents = [await self._platform(reference, digest, found, keyring)]
-        else:
-            contents = await self._children(reference, found, keyring)
+        try:
+            found = await self._registries.manifest(reference, digest, keyring)
+            if isinstance(found, Manifest):
+                contents = [await self._platform(reference, digest, found, keyring)]
+            else:
+                contents = await self._children(reference, found, keyring)
+        except RegistryError as error:
+            self._failed[key] = self._now(), error
+            raise
         self._contents[key] = tuple(contents)
         return self._contents[key]
 
@@ -166,12 +209,21 @@ class Images:
                 raise RegistryError("invalid", "its index holds another index")
             return await self._platform(reference, digest, manifest, keyring)
 
-        tasks = [asyncio.ensure_future(child(each.digest)) for each in index.images]
+        tasks = [asyncio.ensure_future(child(each.digest)) for each in self._wanted(index)]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _wanted(self, index: Index) -> list[Descriptor]:
+        """All where none is of an architecture that is asked for."""
+        wanted = [
+            each
+            for each in index.images
+            if each.platform is not None and each.platform.architecture in self._architectures
+        ]
+        return wanted[:MOST_PLATFORMS] or index.images
 
     async def _platform(
         self, reference: Reference, digest: str, manifest: Manifest, keyring: Keyring
@@ -180,6 +232,10 @@ class Images:
             reference, manifest.config.digest, keyring
         )
         return PlatformImage(configuration.platform, digest, manifest.size, configuration)
+
+
+def _tag_key(reference: Reference, keyring: Keyring) -> tuple[str, str]:
+    return f"{reference.name}:{reference.tag or 'latest'}", keyring.identity(reference)
 
 
 async def _within(task: asyncio.Task[V], seconds: float) -> V:

@@ -21,12 +21,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.reference import DEFAULT_REGISTRY, Reference
 
 # Under which `docker login` keeps what is for docker.io.
 DOCKER_HUB = "index.docker.io"
 DOCKER_HUB_KEY = f"https://{DOCKER_HUB}/v1/"
 # Identities are compared within this process only.
+MOST_IDENTITIES = 1_000
 _SALT = secrets.token_bytes(32)
 
 
@@ -64,6 +66,7 @@ class Keyring:
             with suppress(ValueError):  # no URL, as the kubelet passes it over
                 self._by_key.setdefault(_normal(key), []).append(credential)
         self._keys = sorted(self._by_key, reverse=True)
+        self._identities = Bounded[str, str](MOST_IDENTITIES)
 
     def candidates(self, reference: Reference) -> list[Credential]:
         """To be tried one after the other; none where the image is to be had by anybody."""
@@ -80,8 +83,14 @@ class Keyring:
 
     def identity(self, reference: Reference) -> str:
         """The same for keyrings that would try the same credentials for the image."""
-        identities = "".join(each.identity for each in self.candidates(reference))
-        return hashlib.sha256(identities.encode()).hexdigest() if identities else ""
+        if not self._keys:
+            return ""
+        known = self._identities.get(reference.name)
+        if known is None:
+            identities = "".join(each.identity for each in self.candidates(reference))
+            known = hashlib.sha256(identities.encode()).hexdigest() if identities else ""
+            self._identities[reference.name] = known
+        return known
 
 
 def read_secret(kind: str, data: Mapping[str, bytes]) -> list[tuple[str, Credential]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from aiohttp import (
@@ -32,6 +33,7 @@ from batten_webhooks.images.addresses import (
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.limits import PAUSE_SECONDS, Circuits, retry_after
 from batten_webhooks.messages import printable
+from batten_webhooks.reference import InvalidReference, parse_reference
 
 EXCHANGE_SECONDS, CONNECT_SECONDS = 8.0, 4.0
 MOST_REDIRECTS = 5
@@ -51,6 +53,40 @@ class RegistrySettings:
     listed: frozenset[str] = frozenset()
     certificates: Mapping[str, Path] = field(default_factory=dict)
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def registry_settings(
+    *,
+    plain_http: Collection[str] = (),
+    listed: Collection[str] = (),
+    mirrors: Iterable[str] = (),
+    ca: str = "",
+) -> RegistrySettings:
+    """From texts, each mirror as REGISTRY=HOST. Raises ValueError, which names what is wrong."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in mirrors:
+        registry, equals, mirror = text.partition("=")
+        if not (equals and registry and mirror):
+            raise ValueError(f"--registry-mirror {printable(text)}: is no REGISTRY=HOST[:PORT]")
+        found[registry] = (*found.get(registry, ()), mirror)
+    for text in chain(plain_http, listed, found, *found.values()):
+        if not _is_registry(text):
+            raise ValueError(
+                f"{printable(text)}: is no registry as references name it: HOST[:PORT]"
+            )
+    return RegistrySettings(
+        plain_http=frozenset(plain_http),
+        listed=frozenset(listed),
+        certificates={"": Path(ca)} if ca else {},
+        mirrors=found,
+    )
+
+
+def _is_registry(text: str) -> bool:
+    try:
+        return parse_reference(f"{text}/image").registry == text
+    except InvalidReference:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

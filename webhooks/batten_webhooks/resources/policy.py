@@ -17,7 +17,7 @@ from batten_webhooks.policy import Mutation, Policy, Setting, contained
 from batten_webhooks.resources.invalid import Invalid, Location, either, validated
 from batten_webhooks.resources.model import Condition, LabelSelector, Metadata, Model
 from batten_webhooks.rules import RULES
-from batten_webhooks.rules.rule import VERSIONS, Rule, Version
+from batten_webhooks.rules.rule import DENY, VERSIONS, Rule, Version
 from batten_webhooks.selectors import EVERYTHING
 from batten_webhooks.verdict import Action
 
@@ -69,7 +69,7 @@ class Match(Model):
 
 
 class Defaults(Model):
-    """For every rule that does not say otherwise; advice keeps its own actions."""
+    """For every rule that does not say otherwise; what only warns keeps its own actions."""
 
     mutation: Mutation = Field(
         default="Enabled",
@@ -164,7 +164,8 @@ class PolicySpec(Model):
     )
     defaults: Defaults = Field(
         default=Defaults(),
-        description="For every rule that does not say otherwise; advice keeps its own actions.",
+        description="For every rule that does not say otherwise; advice, and what depends on"
+        " registries, keeps its own actions.",
     )
     rules: Rules = Field(  # type: ignore[valid-type]
         default=Rules(),
@@ -252,7 +253,7 @@ def _setting(rule: Rule, model: Any, defaults: Defaults) -> Setting:
     actions = said.pop("validation_actions", None)
     exempt_users = said.pop("exempt_users", ())
     if actions is None:
-        actions = rule.actions if rule.level == "advice" else defaults.validation_actions
+        actions = defaults.validation_actions if rule.actions == DENY else rule.actions
     parameters = {
         name: tuple(each) if isinstance(each, list) else each for name, each in said.items()
     }

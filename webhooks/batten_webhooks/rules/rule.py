@@ -30,14 +30,23 @@ AUDIT: frozenset[Action] = frozenset(("Audit",))
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """A fact that was asked for in vain; `why` completes "image X is not pinned: …"."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known beyond the object. `users` is the USER of an image's configuration.
 
     A reference that is missing from `users` is not known, "" is an image that names no user.
+    `digests` are what tags mean; nobody has asked for those that are not among them.
     `requester` is who asks for the object, as the API server names users; "" where nobody does.
     """
 
     users: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str | Missing] = field(default_factory=dict)
     requester: str = ""
 
 

@@ -1,0 +1,78 @@
+"""What a policy has to know of a workload's images before it can judge. Pure: nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from msgspec import Struct
+
+from batten_webhooks.policy import Policy, Setting
+from batten_webhooks.reference import Reference
+from batten_webhooks.rules import no_latest_tag, pinned_digest, run_as_non_root
+from batten_webhooks.rules.pinned_digest import readable, to_pin
+from batten_webhooks.rules.rule import Facts, Rule
+from batten_webhooks.workload import Workload
+
+# Rules that are told what an image's configuration says.
+READERS: tuple[Rule, ...] = (run_as_non_root.RULE,)
+
+
+class Inquiry(Struct, frozen=True):
+    """References by the text that names them: `pin` are those whose tags are to be resolved, `read`
+    those whose configuration counts. `secrets` are the policy's own, for Pods of `namespace`."""
+
+    namespace: str
+    workload: Workload
+    pin: Mapping[str, Reference]
+    read: Mapping[str, Reference]
+    secrets: tuple[str, ...] = ()
+
+
+class FactsNeeded(Exception):
+    """What the inquiry asks for decides, and is not at hand: ask for it and try again."""
+
+    def __init__(self, inquiry: Inquiry) -> None:
+        super().__init__("what images say is not known yet")
+        self.inquiry = inquiry
+
+
+# None for what is not at hand.
+Source = Callable[[Inquiry], Facts | None]
+
+
+def inquire(
+    workload: Workload, namespace: str, policy: Policy, digests: Collection[str] = ()
+) -> Inquiry | None:
+    """None where nothing has to be known. Those of `digests` are."""
+    pinning = latest = None
+    reading = False
+    for setting in policy.settings:
+        if setting.rule is pinned_digest.RULE:
+            pinning = setting
+        elif setting.rule is no_latest_tag.RULE:
+            latest = setting
+        elif setting.rule in READERS:
+            reading = reading or bool(setting.actions) or setting.mutation != "Disabled"
+    pin = {} if pinning is None else _to_pin(workload, pinning, latest)
+    pin = {text: found for text, found in pin.items() if text not in digests}
+    read = _named(workload) if reading else {}
+    if not (pin or read):
+        return None
+    secrets = pinning.parameters.image_pull_secrets if pinning is not None else ()
+    return Inquiry(namespace, workload, pin, read, secrets)
+
+
+def _to_pin(workload: Workload, pinning: Setting, latest: Setting | None) -> dict[str, Reference]:
+    """What is refused for its tag is not given a digest first: a Pod is told what its Deployment
+    is told."""
+    if pinning.mutation == "Disabled":
+        return {}
+    wanted = to_pin(workload, pinning.parameters)
+    if latest is not None and "Deny" in latest.actions:
+        return {text: found for text, found in wanted.items() if found.tag not in ("", "latest")}
+    return wanted
+
+
+def _named(workload: Workload) -> dict[str, Reference]:
+    texts = {site.container.image for site in workload.sites}
+    return {text: found for text in texts if text and (found := readable(text))}
