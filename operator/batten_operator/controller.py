@@ -62,7 +62,9 @@ class Controller:
 
     def pin(self, images: ImageFacts) -> None:
         """Where it leads it sees to revisions without digests, too."""
-        self._pinner = Pinner(self._cluster, self._policies, images, self._budget, self._exempt)
+        self._pinner = Pinner(
+            self._cluster, self._policies, images, self._budget, self._exempt, self._events
+        )
 
     def wake(self, governance: Governance) -> None:
         """Policies were read again."""

@@ -13,6 +13,7 @@ from typing import NoReturn
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster, Object
 from batten_webhooks.review import Answer
+from batten_webhooks.workload import Kind, Metadata
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class Events:
 
     def denied(self, answer: Answer) -> None:
         """Of what somebody named and meant: no dry run, and no Pod that a controller will retry."""
-        if answer.allowed or answer.dry_run or not answer.name or not answer.namespace:
+        unmeant = answer.dry_run or answer.controlled
+        if answer.allowed or unmeant or not answer.name or not answer.namespace:
             return
         regarding = _reference(answer.api_version, answer.kind, answer.namespace, answer.name)
         self.tell(Event(answer.namespace, regarding, "PolicyViolation", "Deny", answer.message))
@@ -102,6 +104,14 @@ def of_exception(name: str, uid: str, note: str) -> Event:
     """Of a HardeningException that ends soon."""
     regarding = _reference("batten.dev/v1alpha1", "HardeningException", "", name)
     return Event("default", (*regarding, ("uid", uid)), "ExpiresSoon", "Expire", note)
+
+
+def of_revision(kind: Kind, metadata: Metadata, note: str) -> Event:
+    """Of a ReplicaSet, ControllerRevision or Job whose images have no digests yet."""
+    namespace, name = metadata.namespace or "", metadata.name or ""
+    regarding = _reference(f"{kind.group}/v1", kind.kind, namespace, name)
+    uid = ("uid", metadata.uid or "")
+    return Event(namespace, (*regarding, uid), "NotPinned", "Pin", note)
 
 
 def _cut(text: str) -> str:

@@ -330,7 +330,9 @@ def _of_revision(pins: _Pins, text: str) -> str | Missing | None:
         return Missing(f"{pins.title} has its digest, and {pins.error}")
     if text not in pins.images:
         return None
-    return pins.digests.get(text) or Missing(f"{pins.title} has no digest for it yet")
+    return pins.digests.get(text) or Missing(
+        f"{pins.title} has no digest for it yet, see its events"
+    )
 
 
 def path_of(kind: Kind, namespace: str, name: str) -> str:

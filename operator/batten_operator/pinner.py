@@ -15,6 +15,7 @@ import msgspec
 
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster
+from batten_operator.events import Events, of_revision
 from batten_operator.facts import ImageFacts, path_of
 from batten_operator.logs import fields
 from batten_operator.policies import Policies
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 INTERVAL_SECONDS = 30.0
 LOOK_UP_SECONDS = 20.0
 # A revision whose images cannot be resolved is not tried again at once.
-AGAIN_SECONDS = 300.0
+AGAIN_SECONDS = 60.0
 MOST_FAILED = 10_000
 
 
@@ -45,6 +46,7 @@ class Pinner:
     images: ImageFacts
     budget: WriteBudget
     exempt: frozenset[str]
+    events: Events
 
     def __post_init__(self) -> None:
         self._failed = Bounded[str, float](MOST_FAILED)
@@ -103,8 +105,10 @@ class Pinner:
             workload, governed.policy, facts, judge=False, exemptions=governed.exemptions
         )
         new = pins_of(workload, verdict)
-        if inquiry.pin.keys() - new.keys():
+        if verdict.unknowns:
             self._failed[revision.metadata.uid or ""] = time.monotonic() + AGAIN_SECONDS
+            for unknown in verdict.unknowns:
+                self.events.tell(of_revision(kind, revision.metadata, unknown.detail))
         if new:
             await self._write(kind, revision, {**new, **revision.pins})
 

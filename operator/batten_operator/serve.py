@@ -63,7 +63,9 @@ class _Registries:
             raise CannotAsk(f"--registry-ca {file}: holds no certificate in PEM") from None
         except OSError as error:
             raise CannotAsk(f"--registry-ca {file}: {error.strerror or error}") from None
-        self.images = Images(self._client, architectures=settings.architectures)
+        self.images = Images(
+            self._client, architectures=settings.architectures, fresh=settings.digest_ttl
+        )
 
     async def close(self) -> None:
         await self.images.close()

@@ -64,6 +64,7 @@ class Settings:
     registry_mirror: tuple[str, ...]
     registry_ca: str
     architectures: frozenset[str]
+    digest_ttl: float
     custom_kinds: Mapping[Kind, tuple[str, ...]]
     log_level: str
 
@@ -251,6 +252,13 @@ def _image_options(flags: _Parser, environment: Mapping[str, str], option: Optio
         "amd64,arm64",
         "of an image with many platforms those are read that nodes have; empty: all",
         _hosts,
+    )
+    option(
+        "digest-ttl",
+        "60s",
+        "how long a tag is not asked for again; for ten times as long an old digest is given while"
+        " it is",
+        _positive,
     )
 
 

@@ -14,8 +14,7 @@ from batten_command import batten
 from batten_corpus import ROOT
 
 from batten_webhooks.rules import RULES
-from batten_webhooks.rules.rule import DENY
-from batten_webhooks.rules.rule import VERSIONS
+from batten_webhooks.rules.rule import DENY, VERSIONS
 
 PAGE = (ROOT / "docs" / "policies.md").read_text()
 WEB = """\

@@ -48,11 +48,14 @@ def batten(
     wrong: dict[str, str],
 ) -> Iterator[Session]:
     own = session(tmp_path_factory.mktemp("cluster"))
-    hosts = (plain.host, tokens.host, *wrong.values())
+    assert tokens.tokens is not None
+    hosts = (plain.host, tokens.host, tokens.tokens.host, *wrong.values())
     arguments = (
+        "--look-up-images",
         f"--plain-http={','.join(hosts)}",
         f"--local-registry={guarded.host}",
         f"--registry-ca={guarded.ca}",
+        "--digest-ttl=1s",
     )
     own = replace(own, installation=replace(own.installation, arguments=arguments))
     own.start()

@@ -133,7 +133,8 @@ class PodReview(Struct):
 
 
 class Answer(Struct, frozen=True):
-    """`body` is the AdmissionReview to send; the rest is for metrics and logs."""
+    """`body` is the AdmissionReview to send; the rest is for metrics, logs and events. `controlled`
+    is a Pod that a controller makes, and will try to make again."""
 
     body: bytes
     uid: str
@@ -144,6 +145,7 @@ class Answer(Struct, frozen=True):
     name: str = ""
     api_version: str = ""
     dry_run: bool = False
+    controlled: bool = False
     message: str = ""
     mutated: bool = False
     violations: tuple[Violation, ...] = ()
@@ -491,7 +493,8 @@ def _verdict_on(request: Request, known: Known, judgement: _Judgement) -> Answer
     if warnings:
         response["warnings"] = messages.bounded(warnings)
     response["auditAnnotations"] = _violation_annotations(judgement)
-    return answer(request, response, violations=tuple(violations))
+    controlled = workload.is_pod and workload.controlled
+    return answer(request, response, violations=tuple(violations), controlled=controlled)
 
 
 def _warnings(known: Known, judgement: _Judgement) -> list[str]:
@@ -651,6 +654,7 @@ def answer(
     response: dict[str, Any],
     *,
     mutated: bool = False,
+    controlled: bool = False,
     violations: tuple[Violation, ...] = (),
 ) -> Answer:
     review = {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
@@ -664,6 +668,7 @@ def answer(
         name=request.name,
         api_version="/".join(filter(None, (request.kind.group, request.kind.version))),
         dry_run=bool(request.dryRun),
+        controlled=controlled,
         message=response["status"]["message"] if "status" in response else "",
         mutated=mutated,
         violations=violations,

@@ -15,8 +15,9 @@ from batten_webhooks.images.keyring import Keyring
 from batten_webhooks.images.registry import Registries
 from batten_webhooks.reference import Reference
 
-# A tag's digest is as fresh as this; for so long after it is given while it is asked for again.
-FRESH_SECONDS, STALE_SECONDS = 60.0, 600.0
+# A tag's digest is as fresh as this; for so many times as long after it is given while it is asked
+# for again.
+FRESH_SECONDS, STALE_TIMES = 60.0, 10
 # What went wrong is not tried again by everybody at once. A tag that was missing may be pushed.
 FAILED_SECONDS: dict[Reason, float] = {
     "invalid": 10.0,
@@ -83,8 +84,10 @@ async def _run(work: Callable[[], Awaitable[V]]) -> V:
 
 
 class Images:
-    """`now` is a monotonic clock in seconds. Of an index only the platforms of `architectures` are
-    read, where any are given: each one costs two requests, of which Docker Hub counts one a pull.
+    """`now` is a monotonic clock in seconds; for `fresh` of them a digest is not asked for again.
+
+    Of an index only the platforms of `architectures` are read, where any are given: each one costs
+    two requests, of which Docker Hub counts one a pull.
     """
 
     def __init__(
@@ -92,9 +95,11 @@ class Images:
         registries: Registries,
         now: Callable[[], float] = time.monotonic,
         architectures: frozenset[str] = frozenset(),
+        fresh: float = FRESH_SECONDS,
     ) -> None:
         self._registries = registries
         self._architectures = architectures
+        self._fresh = fresh
         self._now = now
         self._digests = Bounded[tuple[str, str], _Known](MOST_DIGESTS)
         self._contents = Bounded[tuple[str, str, str], tuple[PlatformImage, ...]](MOST_CONTENTS)
@@ -134,9 +139,9 @@ class Images:
             return None
         if known.error:
             return known.error if now - known.at < _failed_seconds(known.error) else None
-        if now - known.at >= FRESH_SECONDS + STALE_SECONDS:
+        if now - known.at >= self._fresh * (1 + STALE_TIMES):
             return None
-        if now - known.at >= FRESH_SECONDS and now >= known.again:
+        if now - known.at >= self._fresh and now >= known.again:
             self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
         return known.digest
 
@@ -243,7 +248,9 @@ async def _within(task: asyncio.Task[V], seconds: float) -> V:
         async with asyncio.timeout(seconds):
             return await asyncio.shield(task)
     except TimeoutError:
-        raise RegistryError("timeout", f"the registry has not answered in {seconds:g} s") from None
+        raise RegistryError(
+            "timeout", f"the registry has not answered in {seconds:.2g} s"
+        ) from None
 
 
 def _failed_seconds(error: RegistryError) -> float:
