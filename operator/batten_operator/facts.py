@@ -18,9 +18,11 @@ from urllib.parse import quote
 
 from batten_operator.cluster import ApiError, Cluster
 from batten_operator.logs import fields
+from batten_webhooks.image_facts import ImageFacts as Said
 from batten_webhooks.images.bounded import Bounded
-from batten_webhooks.images.cache import Images, PlatformImage
+from batten_webhooks.images.cache import Images
 from batten_webhooks.images.errors import RegistryError
+from batten_webhooks.images.facts import facts_of
 from batten_webhooks.images.keyring import Credential, InvalidSecret, Keyring, read_secret
 from batten_webhooks.inquiry import Inquiry
 from batten_webhooks.reference import Reference
@@ -75,9 +77,17 @@ class _Pins:
 
 
 class ImageFacts:
-    """`pull_secrets` says whether Secrets may be read at all."""
+    """`pull_secrets` says whether Secrets may be read at all, `architectures` what nodes have."""
 
-    def __init__(self, cluster: Cluster, images: Images, *, pull_secrets: bool = True) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        images: Images,
+        *,
+        pull_secrets: bool = True,
+        architectures: frozenset[str] = frozenset(),
+    ) -> None:
+        self._architectures = architectures
         self._cluster = cluster
         self._images = images
         self._reads_secrets = pull_secrets
@@ -100,7 +110,7 @@ class ImageFacts:
             if answer is None:
                 return None
             digests[text] = Missing(str(answer)) if isinstance(answer, RegistryError) else answer
-        users: dict[str, str] = {}
+        images: dict[str, Said] = {}
         for text, reference in inquiry.read.items():
             digest = reference.digest or digests.get(text)
             if not isinstance(digest, str):
@@ -109,8 +119,8 @@ class ImageFacts:
             if found is None:
                 return None
             if not isinstance(found, RegistryError):
-                _add_user(users, text, found)
-        return Facts(users, digests)
+                images[text] = facts_of(found)
+        return Facts(images, digests, self._architectures)
 
     def _known_pins(self, inquiry: Inquiry) -> _Pins | None:
         place = _revision(inquiry) if inquiry.pin else None
@@ -168,17 +178,17 @@ class ImageFacts:
 
         answers = await asyncio.gather(*(digest(*each) for each in inquiry.pin.items()))
         digests = dict(zip(inquiry.pin, answers, strict=True))
-        users = await self._users(inquiry, digests, keyring, deadline)
-        return Facts(users, digests)
+        images = await self._read(inquiry, digests, keyring, deadline)
+        return Facts(images, digests, self._architectures)
 
-    async def _users(
+    async def _read(
         self,
         inquiry: Inquiry,
         digests: Mapping[str, str | Missing],
         keyring: Keyring,
         deadline: float,
-    ) -> dict[str, str]:
-        users: dict[str, str] = {}
+    ) -> dict[str, Said]:
+        images: dict[str, Said] = {}
 
         async def read(text: str, reference: Reference) -> None:
             digest = reference.digest or digests.get(text)
@@ -186,14 +196,13 @@ class ImageFacts:
                 return
             left = max(0.0, deadline - time.monotonic())
             try:
-                _add_user(
-                    users, text, await self._images.platforms(reference, digest, keyring, left)
-                )
+                found = await self._images.platforms(reference, digest, keyring, left)
+                images[text] = facts_of(found)
             except RegistryError as error:
                 logger.info("image not read", extra=fields(image=text, error=str(error)))
 
         await asyncio.gather(*(read(*each) for each in inquiry.read.items()))
-        return users
+        return images
 
     async def _pins(self, inquiry: Inquiry, seconds: float) -> _Pins:
         known = self._known_pins(inquiry)
@@ -355,10 +364,3 @@ def _named(workload: Workload) -> tuple[str, ...] | None:
 
 def _account(workload: Workload) -> str:
     return workload.spec.serviceAccountName or workload.spec.serviceAccount or "default"
-
-
-def _add_user(users: dict[str, str], text: str, platforms: Iterable[PlatformImage]) -> None:
-    """Where platforms differ it is not known which will run."""
-    found = {each.configuration.execution.user for each in platforms}
-    if len(found) == 1:
-        users[text] = found.pop()

@@ -99,7 +99,12 @@ class _Parts:
         controller = Controller(cluster, policies, metrics, settings, identity)
         images = None
         if registries is not None:
-            images = ImageFacts(cluster, registries.images, pull_secrets=settings.pull_secrets)
+            images = ImageFacts(
+                cluster,
+                registries.images,
+                pull_secrets=settings.pull_secrets,
+                architectures=settings.architectures,
+            )
             controller.pin(images)
         policies.subscribe(metrics.governed)
         policies.subscribe(controller.wake)

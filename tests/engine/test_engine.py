@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from batten_webhooks.engine import WINDOWS_REMEDY, evaluate
+from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.policy import PRESETS, Mutation, Policy, Setting, observing
 from batten_webhooks.rules import BY_NAME
 from batten_webhooks.rules.rule import Facts
@@ -101,13 +102,61 @@ def test_an_unknown_user_is_told_where_we_ask_for_non_root() -> None:
     assert evaluate(said, demanded).unknowns == ()
     with_user = workload(securityContext={"runAsUser": 1000})
     assert evaluate(with_user, demanded).unknowns == ()
-    known = Facts(users={"nginx:1.27": "101"})
+    known = Facts({"nginx:1.27": ImageFacts(user="101")})
     assert evaluate(workload(), demanded, known).unknowns == ()
 
 
 def test_a_root_image_is_refused_in_the_words_of_the_design() -> None:
-    known = Facts(users={"nginx:1.27": ""})
+    known = Facts({"nginx:1.27": ImageFacts(user="")})
     verdict = evaluate(workload(), policy("run-as-non-root"), known)
     [violation] = verdict.remaining()
     assert violation.finding.detail == "image nginx:1.27 runs as root (USER is empty)"
     assert violation.finding.remedy == "set a non-zero uid, or use an image with a numeric USER"
+
+
+@pytest.mark.parametrize(
+    ("command", "deaf"),
+    [
+        (("/bin/sh", "-c", "python app.py"), True),
+        (("bash", "-c", " nginx -g 'daemon off;'"), True),
+        (("sh", "-c", "exec python app.py"), False),
+        (("python", "app.py"), False),
+        (("sh", "app.sh"), False),
+        ((), False),
+    ],
+)
+def test_a_program_that_a_shell_starts_hears_of_no_signal(
+    command: tuple[str, ...], deaf: bool
+) -> None:
+    for said in (ImageFacts(cmd=command), ImageFacts(entrypoint=command, cmd=("--flag",))):
+        known = Facts({"nginx:1.27": said})
+        told = evaluate(workload(), policy("graceful-shutdown"), known).unknowns
+        assert ["passes on no SIGTERM" in each.detail for each in told] == [True] * deaf
+        own = workload(containers=[{"name": "app", "image": "nginx:1.27", "command": ["app"]}])
+        assert evaluate(own, policy("graceful-shutdown"), known).unknowns == ()
+
+
+@pytest.mark.parametrize(
+    ("user", "refused"),
+    [
+        ("", True),
+        ("0", True),
+        ("00:5", True),
+        ("+0", True),
+        ("-0", True),
+        (":1000", True),
+        ("root", True),
+        ("app", True),
+        ("1_000", True),
+        ("0x10", True),
+        ("\u0663", True),
+        ("9223372036854775808", True),
+        ("9223372036854775807", False),
+        ("+1000", False),
+        ("1000:app", False),
+    ],
+)
+def test_users_are_read_as_go_reads_numbers(user: str, refused: bool) -> None:
+    """As `getUserFromImage` in containerd's CRI and the kubelet's `verifyRunAsNonRoot`."""
+    known = Facts({"nginx:1.27": ImageFacts(user=user)})
+    assert bool(evaluate(workload(), policy("run-as-non-root"), known).remaining()) == refused

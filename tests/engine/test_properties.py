@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batten_webhooks.engine import evaluate
+from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.rules.rule import Facts
@@ -21,7 +22,7 @@ from batten_webhooks.verdict import Verdict
 from batten_webhooks.workload import Malformed, Workload, decode_pod, read_objects, read_pod
 
 policies = st.sampled_from([*PRESETS.values(), observing(HARDENED)])
-facts = users.map(lambda known: Facts(users=known))
+facts = users.map(lambda known: Facts({k: ImageFacts(user=v) for k, v in known.items()}))
 
 
 def judged(

@@ -11,10 +11,12 @@ import pytest
 from batten_reviews import container, deployment, pod, review
 
 from batten_webhooks.governance import Governance
+from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.resources import crds, read_exception, read_policy
 from batten_webhooks.review import Known, respond
 from batten_webhooks.rules import RULES
+from batten_webhooks.rules.rule import Facts
 
 NOW = 1_800_000_000.0  # in January 2027
 Json = Any
@@ -162,12 +164,17 @@ OPTIONS: dict[str, tuple[Json, Json]] = {
             }
         },
     ),
+    "image-labels.labels": (["team"], pod()),
+    "image-size.maxMegabytes": (50, pod()),
     "pinned-digest.leaveAlone": (["registry.example/*", "docker.io/*"], pod()),
     "pinned-digest.require": (["elsewhere.example/*"], pod()),
     "pinned-digest.forbid": (["registry.example/*", "docker.io/*"], pod()),
     "pinned-digest.imagePullSecrets": (["regcred"], pod()),
     "writable-tmp.sizeLimit": ("7Mi", pod()),
 }
+
+# What the image of every Pod here says.
+SAID = {container()["image"]: ImageFacts(user="1000", size=60_000_000, labels={"team": "shop"})}
 
 EXCEPTION: Json = {
     "match": {"namespaces": ["shop"]},
@@ -238,7 +245,7 @@ def said(value: Json, spec: Json = None, exception: Json = None, user: str = "ja
         else [read_exception({**head, "kind": "HardeningException", "spec": exception})]
     )
     governance = Governance(PRESETS["hardened"], policies, exemptions)
-    known = Known(governance, NOW, {"shop": {"tier": "gold"}})
+    known = Known(governance, NOW, {"shop": {"tier": "gold"}}, Facts(SAID))
     sent = review(value)
     sent["request"]["userInfo"]["username"] = user
     answers = []

@@ -167,3 +167,44 @@ def test_a_policy_names_pull_secrets(
     assert found["spec"]["imagePullSecrets"] == [{"name": "regcred"}]
     (live,) = namespace.get("deployments")["items"]
     assert "imagePullSecrets" not in live["spec"]["template"]["spec"]
+
+
+def test_what_an_image_says_decides_before_its_container_would_fail(
+    namespace: Namespace, plain: Registry
+) -> None:
+    """Without it the Pod would be let in, and end in CreateContainerConfigError."""
+    told = {"": "USER is empty", "0:0": "USER is 0", "app": "names its user app"}
+    for tag, user in (("root", ""), ("zero", "0:0"), ("named", "app"), ("fine", "1000:1000")):
+        image = f"{plain.host}/{namespace.name}:{tag}"
+        plain.push(namespace.name, tag, User=user, Labels={"tag": tag})
+        for value in (of_image(image, tag), workload("Deployment", image, tag)):
+            applied = namespace.apply(value)
+            assert "is not known" not in applied.stderr
+            assert applied.code == (1 if user in told else 0)
+            assert told.get(user, "") in applied.stderr
+
+
+def test_what_an_image_says_is_advice(namespace: Namespace, plain: Registry) -> None:
+    image = f"{plain.host}/{namespace.name}:1"
+    plain.push(
+        namespace.name,
+        "1",
+        platforms=("s390x",),
+        User="1000",
+        Volumes={"/data": {}},
+        ExposedPorts={"80/tcp": {}},
+        Cmd=["/bin/sh", "-c", "serve"],
+        Healthcheck={"Test": ["CMD", "serve", "--check"]},
+    )
+    ports = [{"containerPort": 80}]
+    containers = [{"name": "app", "image": image, "ports": ports}]
+    warned = namespace.apply(pod(containers=containers)).require().stderr
+    for words in (
+        "nothing is mounted at /data, a VOLUME of its image",
+        f"image {image}@sha256:",
+        "serves 80/tcp, which is for root",
+        "is for s390x, and nodes are amd64 or arm64",
+        "passes on no SIGTERM",
+        'such as exec: {command: ["serve", "--check"]}',
+    ):
+        assert words in warned

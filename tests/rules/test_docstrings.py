@@ -8,12 +8,27 @@ from typing import Any
 import pytest
 import yaml
 
+from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import VERSIONS, Context, Facts, Rule
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import read_object
 
 SECTIONS = ["What it does", "Why is this bad?", "Example", "Use instead", "References"]
+# What the images of the examples say.
+LABELS = {f"org.opencontainers.image.{name}": "x" for name in ("source", "revision")}
+SAID = Facts(
+    {
+        "registry.example/db:16": ImageFacts(volumes=("/var/lib/db",)),
+        "registry.example/web:1.4": ImageFacts(ports=("80/tcp",)),
+        "registry.example/app:1.4-full": ImageFacts(size=900_000_000),
+        "registry.example/app:1.4-slim": ImageFacts(size=90_000_000),
+        "registry.example/app:1.4-s390x": ImageFacts(architectures=frozenset(("s390x",))),
+        "registry.example/app:1.4": ImageFacts(architectures=frozenset(("amd64", "s390x"))),
+        "registry.example/app:1.5": ImageFacts(labels=LABELS),
+    },
+    architectures=frozenset(("amd64", "arm64")),
+)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 
 
@@ -54,7 +69,7 @@ def _findings(rule: Rule, title: str) -> list[Finding]:
     workload = read_object(_object(yaml.safe_load(block)))
     assert workload is not None
     assert workload.sites
-    context = Context(facts=Facts(), version=VERSIONS[-1])
+    context = Context(facts=SAID, version=VERSIONS[-1])
     found = rule.check(workload, rule.parameters(), context)
     return [finding for finding in found if isinstance(finding, Finding)]
 

@@ -2,7 +2,8 @@
 
 # violates: [spec.containers[0].image]     field paths of every violation, in order
 # version: 1.34                            of the Pod Security Standards; else the newest
-# users: {"nginx:1.27": ""}                the USER of images; others are not known
+# images: {"nginx:1.27": {user: ""}}       what images say; of others nothing is known
+# architectures: [amd64]                   of the nodes
 # digests: {"nginx:1.27": "sha256:…"}      what tags mean; nobody has asked for others
 # missing: {"nginx:1.28": "why"}           what was asked for in vain
 # parameters: {size_limit: 64Mi}           of the rule; else its defaults
@@ -25,6 +26,7 @@ from pydantic.alias_generators import to_camel
 from batten_webhooks.cli import check
 from batten_webhooks.cli.__main__ import parser
 from batten_webhooks.engine import evaluate
+from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.review import Webhook, respond, under
@@ -39,7 +41,8 @@ from batten_webhooks.workload import (
     read_objects,
 )
 
-HEADERS = {"violates", "version", "users", "digests", "missing", "parameters", "ephemeral"}
+FACTS = {"images", "architectures", "digests", "missing"}
+HEADERS = {"violates", "version", "parameters", "ephemeral", *FACTS}
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,24 @@ def read_fixture(path: Path) -> Fixture:
         path=path,
         violates=[part.strip() for part in paths.split(", ") if part.strip()],
         version=(int(major), int(minor)) if minor else VERSIONS[-1],
-        facts=Facts(head.get("users", {}), head.get("digests", {}) | missing),
+        facts=Facts(
+            {image: _image(said) for image, said in head.get("images", {}).items()},
+            head.get("digests", {}) | missing,
+            frozenset(head.get("architectures", ())),
+        ),
         parameters=head.get("parameters", {}),
         ephemeral=head.get("ephemeral", ""),
     )
+
+
+def _image(said: dict[str, Any]) -> ImageFacts:
+    plain: dict[str, Any] = dict(said)
+    for key, each in said.items():
+        if isinstance(each, list):
+            plain[key] = tuple(each)
+    if "architectures" in plain:
+        plain["architectures"] = frozenset(plain["architectures"])
+    return ImageFacts(**plain)
 
 
 def policy_of(rule: Rule, fixture: Fixture) -> Policy:

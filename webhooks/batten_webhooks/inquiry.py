@@ -8,13 +8,10 @@ from msgspec import Struct
 
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.reference import Reference
-from batten_webhooks.rules import no_latest_tag, pinned_digest, run_as_non_root
+from batten_webhooks.rules import no_latest_tag, pinned_digest
 from batten_webhooks.rules.pinned_digest import readable, to_pin
-from batten_webhooks.rules.rule import Facts, Rule
+from batten_webhooks.rules.rule import Facts
 from batten_webhooks.workload import Workload
-
-# Rules that are told what an image's configuration says.
-READERS: tuple[Rule, ...] = (run_as_non_root.RULE,)
 
 
 class Inquiry(Struct, frozen=True):
@@ -51,7 +48,7 @@ def inquire(
             pinning = setting
         elif setting.rule is no_latest_tag.RULE:
             latest = setting
-        elif setting.rule in READERS:
+        elif setting.rule.reads_images:
             reading = reading or bool(setting.actions) or setting.mutation != "Disabled"
     pin = {} if pinning is None else _to_pin(workload, pinning, latest)
     pin = {text: found for text, found in pin.items() if text not in digests}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -222,7 +222,8 @@ class Known:
             if inquiry is not None and known is None:
                 raise FactsNeeded(inquiry)
             found = known or found
-        return Facts(found.users, {**found.digests, **digests}, request.userInfo.username)
+        requester = request.userInfo.username
+        return replace(found, digests={**found.digests, **digests}, requester=requester)
 
 
 def under(

@@ -50,6 +50,7 @@ class WindowsOptions(Struct):
 
 class Sysctl(Struct):
     name: str = ""
+    value: str | None = None
 
 
 class SecurityContext(Struct):
@@ -160,6 +161,7 @@ class Resources(Struct):
 class Container(StraySecurity):
     name: str = ""
     image: str | None = None
+    command: Json = None
     restartPolicy: str | None = None
     securityContext: SecurityContext | None = None
     lifecycle: Lifecycle | None = None

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from batten_webhooks.cli import command_module
 from batten_webhooks.cli.files import Subject
 from batten_webhooks.engine import NO_FACTS
+from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.messages import printable
 from batten_webhooks.rules.rule import Facts
 
 if TYPE_CHECKING:
     from batten_webhooks.cli.registries import LookUp
-    from batten_webhooks.images.cache import PlatformImage
 
 
 @contextmanager
@@ -34,20 +34,12 @@ def facts(look_up: LookUp | None, found: Sequence[Subject]) -> Facts:
     if look_up is None:
         return NO_FACTS
     texts = [site.container.image or "" for each in found for site in each.workload.sites]
-    users: dict[str, str] = {}
+    images: dict[str, ImageFacts] = {}
     for text, answer in look_up.contents(filter(None, texts)).items():
         if isinstance(answer, Exception):
             if text not in look_up.told:
                 look_up.told.add(text)
                 print(f"batten: image {printable(text)}: {answer}", file=sys.stderr)
             continue
-        user = _user(answer[1])
-        if user is not None:
-            users[text] = user
-    return Facts(users)
-
-
-def _user(platforms: Sequence[PlatformImage]) -> str | None:
-    """The USER of all platforms; None where they differ, for it is not known which will run."""
-    users = {each.configuration.execution.user for each in platforms}
-    return users.pop() if len(users) == 1 else None
+        images[text] = command_module("batten_webhooks.images.facts").facts_of(answer[1])
+    return Facts(images)

@@ -20,7 +20,7 @@ from batten_webhooks.cli.files import (
 from batten_webhooks.cli.judge import read_kinds
 from batten_webhooks.cli.registries import Contents, Failure, LookUp
 from batten_webhooks.cli.terminal import Styled, styler
-from batten_webhooks.images.cache import PlatformImage
+from batten_webhooks.images.content import PlatformImage
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.messages import printable, title
 

@@ -11,7 +11,8 @@ from typing import Self, TypeVar
 
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.files import reason
-from batten_webhooks.images.cache import Images, PlatformImage
+from batten_webhooks.images.cache import Images
+from batten_webhooks.images.content import PlatformImage
 from batten_webhooks.images.docker_config import DockerConfig, DockerConfigError, default_path
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Keyring

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from batten_webhooks.images.bounded import Bounded
-from batten_webhooks.images.content import Configuration, Descriptor, Index, Manifest, Platform
+from batten_webhooks.images.content import Descriptor, Index, Manifest, PlatformImage
 from batten_webhooks.images.errors import Reason, RegistryError
 from batten_webhooks.images.keyring import Keyring
 from batten_webhooks.images.registry import Registries
@@ -31,16 +31,6 @@ MOST_PLATFORMS = 4
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class PlatformImage:
-    """What one platform's nodes would run. `size` is what they pull, compressed, in bytes."""
-
-    platform: Platform
-    digest: str
-    size: int
-    configuration: Configuration
 
 
 @dataclass(slots=True)

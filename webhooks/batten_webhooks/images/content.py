@@ -109,6 +109,15 @@ class Configuration(Struct, frozen=True):
         return Platform(self.os, self.architecture, self.variant)
 
 
+class PlatformImage(Struct, frozen=True):
+    """What one platform's nodes would run. `size` is what they pull, compressed, in bytes."""
+
+    platform: Platform
+    digest: str
+    size: int
+    configuration: Configuration
+
+
 class _MediaType(Struct):
     media_type: str = field(default="", name="mediaType")
 

@@ -7,6 +7,10 @@ from batten_webhooks.rules import (
     default_proc_mount,
     drop_capabilities,
     graceful_shutdown,
+    image_labels,
+    image_platform,
+    image_size,
+    image_volumes,
     masked_proc_mount,
     misplaced_field,
     no_added_capabilities,
@@ -30,6 +34,7 @@ from batten_webhooks.rules import (
     safe_volume_types,
     seccomp_profile,
     service_account_token,
+    unprivileged_ports,
     writable_tmp,
 )
 from batten_webhooks.rules.rule import Rule
@@ -62,6 +67,11 @@ RULES: tuple[Rule, ...] = (
     safe_volume_types.RULE,
     resources.RULE,
     probes.RULE,
+    image_volumes.RULE,
+    unprivileged_ports.RULE,
+    image_platform.RULE,
+    image_size.RULE,
+    image_labels.RULE,
     no_literal_secrets.RULE,
     service_account_token.RULE,
 )

@@ -12,6 +12,8 @@ needs no shell in the image.
   but not more than `preStopSleepSeconds`. If that is nothing, nothing is added or demanded.
 - A Pod that no controller made keeps its grace period of 30 seconds, because the field cannot be
   changed later and applying the same file again would fail: the sleep is 7 seconds.
+- Where the image is known, it warns of a program that a shell starts (the shell form of ENTRYPOINT
+  or CMD, without `exec`): it hears of no SIGTERM, and is killed at the end of its grace period.
 - Templates of Knative's are left alone: it refuses both fields, and drains requests by itself.
 
 ## Why is this bad?
@@ -46,9 +48,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batten_webhooks.rules.rule import Context, Rule
-from batten_webhooks.verdict import Change, Finding
-from batten_webhooks.workload import Workload
+from batten_webhooks.rules.rule import Context, Rule, shown
+from batten_webhooks.verdict import Change, Finding, Unknown
+from batten_webhooks.workload import Site, Workload
 
 GRACE = "/spec/terminationGracePeriodSeconds"
 # What the API server writes where a Pod does not say.
@@ -71,7 +73,7 @@ class Parameters:
             )
 
 
-def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
+def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding | Unknown]:
     spec = pod.spec
     if not pod.pod_level or pod.knative:
         return
@@ -92,6 +94,7 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
     for site in pod.sites:
         if site.role != "container":
             continue
+        yield from _deaf(site, context)
         lifecycle = site.container.lifecycle
         if lifecycle is None or lifecycle.preStop is None:
             path = site.pointer + "/lifecycle/preStop"
@@ -102,6 +105,19 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
                 remedy=f"add a preStop hook that sleeps {sleep} seconds",
                 changes=(Change(path, {"sleep": {"seconds": sleep}}),),
             )
+
+
+def _deaf(site: Site, context: Context) -> Iterator[Unknown]:
+    """Nobody knows what a shell makes of the signal: most never tell their program."""
+    text = site.container.image or ""
+    image = context.facts.images.get(text)
+    if image is not None and image.shell_form and site.container.command is None:
+        yield Unknown(
+            path=site.pointer + "/command",
+            container=site.name,
+            detail=f"image {shown(text)} starts its program by a shell, which passes on no SIGTERM:"
+            " it is killed when its grace period ends",
+        )
 
 
 def _grace(grace: int | None, wanted: int) -> Finding:
@@ -121,4 +137,5 @@ RULE = Rule(
     check=check,
     mutates=True,
     parameters=Parameters,
+    reads_images=True,
 )

@@ -34,11 +34,15 @@ containers:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from batten_webhooks.rules.rule import WARN, Cel, Context, NoParameters, Rule, Version
 from batten_webhooks.verdict import Finding
-from batten_webhooks.workload import Workload
+from batten_webhooks.workload import Site, Workload
+
+# Longer than that, it is no suggestion.
+LONGEST_COMMAND = 200
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
@@ -53,7 +57,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                 path=site.pointer + "/readinessProbe",
                 container=site.name,
                 detail="serves a port, but does not say when it is ready",
-                remedy="add a readinessProbe",
+                remedy="add a readinessProbe" + _suggestion(site, context),
             )
         if container.livenessProbe is None:
             yield Finding(
@@ -62,6 +66,17 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
                 detail="serves a port, but does not say whether it is alive",
                 remedy="add a livenessProbe that fails only where a restart would help",
             )
+
+
+def _suggestion(site: Site, context: Context) -> str:
+    """Kubernetes does not look at an image's HEALTHCHECK."""
+    image = context.facts.images.get(site.container.image or "")
+    if image is None or not image.healthcheck:
+        return ""
+    command = json.dumps(image.healthcheck, ensure_ascii=True)
+    if len(command) > LONGEST_COMMAND:
+        return ", as its image's HEALTHCHECK does"
+    return f", such as exec: {{command: {command}}}, its image's HEALTHCHECK"
 
 
 def cel(_: NoParameters, _version: Version) -> Cel:
@@ -73,4 +88,12 @@ def cel(_: NoParameters, _version: Version) -> Cel:
     )
 
 
-RULE = Rule(name="probes", level="advice", doc=__doc__, check=check, cel=cel, actions=WARN)
+RULE = Rule(
+    name="probes",
+    level="advice",
+    doc=__doc__,
+    check=check,
+    cel=cel,
+    actions=WARN,
+    reads_images=True,
+)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.verdict import Action, Finding, Unknown
 from batten_webhooks.workload import Workload
 
@@ -38,15 +39,17 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known beyond the object. `users` is the USER of an image's configuration.
+    """What is known beyond the object.
 
-    A reference that is missing from `users` is not known, "" is an image that names no user.
+    `images` is what images say of themselves; a reference that is missing from it is not known.
     `digests` are what tags mean; nobody has asked for those that are not among them.
+    `architectures` are those of the cluster's nodes, none where that is not known.
     `requester` is who asks for the object, as the API server names users; "" where nobody does.
     """
 
-    users: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, ImageFacts] = field(default_factory=dict)
     digests: Mapping[str, str | Missing] = field(default_factory=dict)
+    architectures: frozenset[str] = frozenset()
     requester: str = ""
 
 
@@ -94,6 +97,7 @@ class Rule:
     `parameters` is a frozen dataclass whose fields are the policy's options for this rule.
     `overrides` names weaker rules that find nothing which this one, with its default parameters,
     does not.
+    With `reads_images` what images say of themselves is asked for.
     `cel` says the same in CEL, of rules that look at nothing but the object's fields.
     """
 
@@ -106,6 +110,7 @@ class Rule:
     parameters: type = NoParameters
     overrides: tuple[str, ...] = ()
     cel: ToCel | None = None
+    reads_images: bool = False
 
     @property
     def summary(self) -> str:

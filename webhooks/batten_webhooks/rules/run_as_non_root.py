@@ -47,6 +47,7 @@ containers:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from batten_webhooks.rules.rule import (
@@ -64,8 +65,9 @@ from batten_webhooks.workload import Site, Workload
 
 NON_ROOT = "/securityContext/runAsNonRoot"
 USER = "/securityContext/runAsUser"
-# Of a uid: what is longer is no int64, and a name to the kubelet.
-MOST_DIGITS = 18
+# What the kubelet reads as a number, by Go's strconv.ParseInt; any other USER is a name to it.
+NUMBER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
+MOST, LEAST = 2**63 - 1, -(2**63)
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding | Unknown]:
@@ -142,7 +144,8 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
     An unknown USER is reported where it is this rule that asks for runAsNonRoot, not the user.
     """
     image = site.container.image or ""
-    user = context.facts.users.get(image)
+    known = context.facts.images.get(image)
+    user = known.user if known is not None else None
     path = site.pointer + USER
     if user is None:
         if sure:
@@ -150,9 +153,10 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
         doubt = f"whether image {shown(image)} runs as root is not known; if so, it is not started"
         return (Unknown(path=path, container=site.name, detail=doubt),)
     name = user.partition(":")[0]
-    if not name.strip("0") or name == "root":
+    uid = _uid(name)
+    if not name or uid == 0 or name == "root":
         detail = f"image {shown(image)} runs as root (USER is {shown(name) if name else 'empty'})"
-    elif name.isascii() and name.isdecimal() and len(name.lstrip("0")) <= MOST_DIGITS:
+    elif uid is not None:
         return ()
     else:
         detail = (
@@ -161,6 +165,11 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
         )
     remedy = "set a non-zero uid, or use an image with a numeric USER"
     return (Finding(path=path, container=site.name, detail=detail, remedy=remedy),)
+
+
+def _uid(user: str) -> int | None:
+    uid = int(user) if NUMBER.fullmatch(user) else None
+    return uid if uid is None or LEAST <= uid <= MOST else None
 
 
 def cel(_: NoParameters, version: Version) -> Cel:
@@ -181,4 +190,5 @@ RULE = Rule(
     check=check,
     cel=cel,
     mutates=True,
+    reads_images=True,
 )

@@ -114,9 +114,9 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
         if site.role == "ephemeralContainer":
             continue
         mounts = site.container.volumeMounts or ()
-        mounted = [_normal(mount.mountPath) for mount in mounts]
+        mounted = [mount.mountPath for mount in mounts]
         for path in _paths(site, entries) if entries else (TMP,):
-            index = _covering(mounted, path)
+            index = covering(mounted, path)
             if index is None:
                 if site.security.readOnlyRootFilesystem is not False:
                     missing.append((site, path))
@@ -133,10 +133,10 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
 # --- what is there ------------------------------------------------------------------------------
 
 
-def _covering(mounted: Sequence[str], path: str) -> int | None:
+def covering(mounted: Sequence[str], path: str) -> int | None:
     """The index of the deepest mount at `path` or above it."""
     found, depth = None, -1
-    for index, at in enumerate(mounted):
+    for index, at in enumerate(map(_normal, mounted)):
         if len(at) > depth and (at == path or _below(path, at)):
             found, depth = index, len(at)
     return found

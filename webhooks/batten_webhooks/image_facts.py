@@ -1,0 +1,41 @@
+"""What an image says of itself, as far as rules ask. Plain data.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.0/config.md#properties
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SHELLS = frozenset(("sh", "bash", "ash", "dash", "cmd", "powershell"))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """`user` is None where the image's platforms differ in it. `ports` are as `80/tcp`, `size` is
+    what a node pulls, compressed, in bytes, of the largest platform; `healthcheck` is the command
+    that HEALTHCHECK runs, in exec form.
+    """
+
+    user: str | None = None
+    volumes: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    healthcheck: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    architectures: frozenset[str] = frozenset()
+    size: int = 0
+
+    @property
+    def shell_form(self) -> str:
+        """The line that a shell is started with, "" for a program that is started by itself.
+
+        A shell that does not `exec` its program is process 1 instead of it, and passes on no
+        signal (https://docs.docker.com/reference/dockerfile/#shell-form-entrypoint-example).
+        """
+        command = self.entrypoint or self.cmd
+        if len(command) < 3 or command[0].rpartition("/")[2] not in SHELLS or command[1] != "-c":
+            return ""
+        return "" if command[2].lstrip().startswith("exec ") else command[2]

@@ -1,0 +1,35 @@
+"""From the configurations of an image's platforms, what rules ask of it. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batten_webhooks.image_facts import ImageFacts
+from batten_webhooks.images.content import Healthcheck, PlatformImage
+
+
+def facts_of(platforms: Sequence[PlatformImage]) -> ImageFacts:
+    """Platforms are built from one file: but for the user, the first speaks for all of them."""
+    if not platforms:
+        return ImageFacts()
+    users = {each.configuration.execution.user for each in platforms}
+    first = platforms[0].configuration.execution
+    return ImageFacts(
+        user=users.pop() if len(users) == 1 else None,
+        volumes=tuple(sorted(first.volumes or ())),
+        entrypoint=tuple(first.entrypoint or ()),
+        cmd=tuple(first.cmd or ()),
+        ports=tuple(sorted(first.exposed_ports or ())),
+        healthcheck=_healthcheck(first.healthcheck),
+        labels=first.labels or {},
+        architectures=frozenset(each.platform.architecture for each in platforms),
+        size=max(each.size for each in platforms),
+    )
+
+
+def _healthcheck(declared: Healthcheck | None) -> tuple[str, ...]:
+    """`CMD` runs a program, `CMD-SHELL` a line; `NONE` and an empty list run nothing."""
+    kind, *command = (declared.test if declared is not None else None) or ("NONE",)
+    if kind == "CMD":
+        return tuple(command)
+    return ("sh", "-c", *command) if kind == "CMD-SHELL" else ()
