@@ -77,7 +77,9 @@ class _Pins:
 
 
 class ImageFacts:
-    """`pull_secrets` says whether Secrets may be read at all, `architectures` what nodes have."""
+    """`pull_secrets` says whether Secrets may be read at all, `architectures` what nodes have.
+    `count` is told `resolved`, or the reason why not, of each tag that is asked for.
+    """
 
     def __init__(
         self,
@@ -86,8 +88,10 @@ class ImageFacts:
         *,
         pull_secrets: bool = True,
         architectures: frozenset[str] = frozenset(),
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._architectures = architectures
+        self._count = count
         self._cluster = cluster
         self._images = images
         self._reads_secrets = pull_secrets
@@ -172,9 +176,12 @@ class ImageFacts:
                 return pinned
             left = max(0.0, deadline - time.monotonic())
             try:
-                return await self._images.digest(reference, keyring, left)
+                found = await self._images.digest(reference, keyring, left)
             except RegistryError as error:
+                self._count(error.reason)
                 return Missing(str(error))
+            self._count("resolved")
+            return found
 
         answers = await asyncio.gather(*(digest(*each) for each in inquiry.pin.items()))
         digests = dict(zip(inquiry.pin, answers, strict=True))

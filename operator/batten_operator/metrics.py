@@ -27,7 +27,7 @@ from batten_webhooks.rules import BY_NAME
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 WEBHOOKS = ("mutate", "validate", "namespaces", "resources")
-OWN_KINDS = frozenset(("Namespace", "HardeningPolicy", "HardeningException"))
+OWN_KINDS = frozenset(("Namespace", "HardeningPolicy", "HardeningException", "ControllerRevision"))
 OPERATIONS = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
 EXCEPTED = "Excepted"
 # One review takes about a tenth of a millisecond; what takes a second is near the deadline.
@@ -64,6 +64,12 @@ class Metrics:
             "batten_admission_errors",
             "Requests answered with an HTTP error, so that the failurePolicy decided.",
             ("reason",),
+            registry=registry,
+        )
+        self._lookups = Counter(
+            "batten_image_lookups",
+            "Tags that were asked for at registries, by what came of it.",
+            ("outcome",),
             registry=registry,
         )
         self._policies = Gauge("batten_policies", "HardeningPolicies in force.", registry=registry)
@@ -153,6 +159,10 @@ class Metrics:
     def failed(self, reason: str) -> None:
         """`reason` is a word of the server's own, never of a request's."""
         self._errors.labels(reason).inc()
+
+    def looked_up(self, outcome: str) -> None:
+        """`outcome` is `resolved` or the Reason of a RegistryError."""
+        self._lookups.labels(outcome).inc()
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

@@ -104,6 +104,7 @@ class _Parts:
                 registries.images,
                 pull_secrets=settings.pull_secrets,
                 architectures=settings.architectures,
+                count=metrics.looked_up,
             )
             controller.pin(images)
         policies.subscribe(metrics.governed)
