@@ -11,10 +11,13 @@ from batten_tools import (
     CONTROL_PLANE,
     ToolError,
     asked_version,
+    containerd,
     control_plane,
     helm,
+    kubelet,
     registry_binary,
     say,
+    why_no_node,
 )
 
 
@@ -26,6 +29,10 @@ def main() -> int:
             say(f"Kubernetes {version}: {', '.join(CONTROL_PLANE)} in {folder}")
         say(f"helm: {helm()}")
         say(f"registry: {registry_binary()}")
+        if why_no_node():
+            say(f"no node: {why_no_node()}")
+        else:
+            say(f"node: {kubelet()}, {containerd()}")
     except ToolError as error:
         say(str(error))
         return 1

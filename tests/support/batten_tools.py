@@ -35,6 +35,9 @@ CONTROL_PLANE = ("kube-apiserver", "kubectl", "etcd", "kube-controller-manager",
 HELM = "helm.sh/helm/v4"
 KIND = "sigs.k8s.io/kind"
 REGISTRY = "github.com/distribution/distribution/v3"
+# Where Debian's containernetworking-plugins are.
+CNI = Path("/usr/lib/cni")
+CONTAINERD = "github.com/containerd/containerd/v2"
 GO = (1, 26)
 
 
@@ -97,6 +100,48 @@ def registry_binary() -> str:
     return str(_built_tool(MODULES.with_name("registry"), REGISTRY, f"{REGISTRY}/cmd/registry"))
 
 
+def why_no_node() -> str:
+    """What this machine lacks for running Pods, "" for nothing."""
+    if os.geteuid() != 0:
+        return "only root may start containers"
+    lacking = [name for name in ("runc", "mount") if not shutil.which(name)]
+    if not (CNI / "ptp").exists():
+        lacking.append("the CNI plugins (Debian: containernetworking-plugins)")
+    return f"{' and '.join(lacking)} missing" if lacking else ""
+
+
+def kubelet() -> str:
+    """Of the default version, built from its Go module. Raises ToolError."""
+    number = VERSIONS[DEFAULT_VERSION]
+    folder = CACHE / "kubelet" / f"v{number}" / "bin"
+    if not (folder / "kubelet").exists():
+        with _lock(folder):
+            if not (folder / "kubelet").exists():
+                package, what = "k8s.io/kubernetes/cmd/kubelet", f"kubelet {number}"
+                _go_build(MODULES, [package], folder, what=what, ldflags=_stamp(number))
+    return str(folder / "kubelet")
+
+
+def containerd() -> Path:
+    """The folder of containerd, its shim and client, and of the program that the tests' containers
+    run, built from their Go modules. Raises ToolError."""
+    module = MODULES.with_name("node")
+    found = re.search(rf"^\s*{re.escape(CONTAINERD)} (v\S+)", _go_mod(module), re.MULTILINE)
+    version = found[1] if found else "unknown"
+    folder = CACHE / "containerd" / version / "bin"
+    if not (folder / "pause").exists():
+        with _lock(folder):
+            if not (folder / "pause").exists():
+                names = ("containerd", "containerd-shim-runc-v2", "ctr")
+                packages = [f"{CONTAINERD}/cmd/{name}" for name in names]
+                _go_build(module, [*packages, "./pause"], folder, what=f"containerd {version}")
+    return folder
+
+
+def _go_mod(module: Path) -> str:
+    return (module / "go.mod").read_text()
+
+
 def _built_tool(module: Path, required: str, package: str) -> Path:
     """A program of the cache, built at the version of `required` that the module's go.mod says."""
     line = rf"^\s*(?:require )?{re.escape(required)} (v\S+)"
@@ -112,16 +157,21 @@ def _built_tool(module: Path, required: str, package: str) -> Path:
 
 def _build_control_plane(number: str, folder: Path) -> None:
     packages = [f"k8s.io/kubernetes/cmd/{name}" for name in CONTROL_PLANE if name != "etcd"]
-    minor = number.split(".")[1]
-    stamp = "k8s.io/component-base/version"
-    flags = (
-        f"-s -w -X {stamp}.gitVersion=v{number} -X {stamp}.gitMajor=1 -X {stamp}.gitMinor={minor}"
-    )
+    flags = _stamp(number)
     with tempfile.TemporaryDirectory(prefix="batten-") as temporary:
         module = MODULES
         if number != VERSIONS[DEFAULT_VERSION]:
             module = _module_of(number, Path(temporary))
         _go_build(module, [*packages, ETCD], folder, what=f"Kubernetes {number}", ldflags=flags)
+
+
+def _stamp(number: str) -> str:
+    """Without its version a program is taken for another one by those that look."""
+    minor = number.split(".")[1]
+    stamp = "k8s.io/component-base/version"
+    return (
+        f"-s -w -X {stamp}.gitVersion=v{number} -X {stamp}.gitMajor=1 -X {stamp}.gitMinor={minor}"
+    )
 
 
 def _module_of(number: str, folder: Path) -> Path:

@@ -1,0 +1,282 @@
+"""A real node: containerd and a kubelet of its own, on a control plane, and images for it.
+
+Needs root, runc and the CNI plugins. What it starts it ends, in the order that leaves nothing
+behind: Pods, kubelet, containerd, mounts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batten_cluster import ClusterError, ControlPlane, free_ports
+from batten_e2e import run
+from batten_tools import CNI, containerd, kubelet, say
+
+PAUSE = "localhost/pause:1"
+NAME = "batten-node"
+# Where containerd puts what is in no other cgroup.
+CGROUPS, CGROUP = Path("/sys/fs/cgroup"), "k8s.io"
+READY_SECONDS = 60.0
+SUBNET = "10.89.77.0/24"
+# What /etc/passwd says: without it a runtime knows no user by name.
+ACCOUNTS = "root:x:0:0::/:\napp:x:1000:1000::/:\n"
+
+CONTAINERD = """\
+version = 3
+root = "{folder}/containerd"
+state = "{run}/state"
+[grpc]
+  address = "{run}/containerd.sock"
+[ttrpc]
+  address = "{run}/containerd.ttrpc"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+  # Where root lacks CAP_SYS_RESOURCE a sandbox could not be given its score.
+  restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["{cni}"]
+  conf_dir = "{folder}/cni"
+"""
+
+
+@dataclass
+class Node:
+    """`folder` is absolute; sockets are in another one: their names must be short."""
+
+    plane: ControlPlane
+    folder: Path
+    sockets: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="bn-", dir="/run")))
+
+    @property
+    def address(self) -> str:
+        return f"{self.sockets}/containerd.sock"
+
+    def start(self) -> None:
+        """Raises ClusterError or ToolError; nothing is left running then."""
+        started = time.monotonic()
+        try:
+            self._start_containerd()
+            self.load({PAUSE: {}})
+            self._start_kubelet()
+            self._wait(self._ready, "the node is not ready")
+        except BaseException:
+            self.stop()
+            raise
+        say(f"a node is ready after {time.monotonic() - started:.1f} s")
+
+    def stop(self) -> None:
+        kubectl = self.plane.kubectl
+        if self.plane.running("kubelet"):
+            kubectl(
+                "delete", "pods", "--all", "-A", "--grace-period=1", "--timeout=60s", timeout=90
+            )
+            _patiently(lambda: self._ctr("containers", "list", "-q") == "", 30)
+            self.plane.end("kubelet")
+        kubectl("delete", "node", NAME, "--ignore-not-found")
+        if self.plane.running("containerd"):
+            self._remove_sandboxes()
+            self.plane.end("containerd")
+        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+            at = line.split()[1]
+            if at.startswith((f"{self.folder}/", f"{self.sockets}/")):
+                run("umount", "--lazy", at)
+        for group in CGROUPS.glob(f"*/{CGROUP}"):
+            with suppress(OSError):  # somebody else's containers are in it
+                group.rmdir()
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def load(self, images: Mapping[str, Mapping[str, Any]]) -> None:
+        """Images by name, of the one program, with these fields of their configuration."""
+        archive = self.folder / "images.tar"
+        archive.write_bytes(_layout(images))
+        self._ctr("images", "import", str(archive))
+
+    def _ctr(self, *arguments: str) -> str:
+        done = run(
+            str(containerd() / "ctr"), "-a", self.address, "-n", "k8s.io", *arguments, timeout=120
+        )
+        if done.code:
+            raise ClusterError(f"ctr {' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+    def _remove_sandboxes(self) -> None:
+        """What a Pod that could not be deleted has left."""
+        for task in self._ctr("tasks", "list", "-q").split():
+            self._ctr("tasks", "kill", "-s", "SIGKILL", task)
+
+    def _start_containerd(self) -> None:
+        folder = self.folder
+        (folder / "cni").mkdir(parents=True)
+        (folder / "cni" / "10-ptp.conflist").write_text(json.dumps(_network(folder)))
+        text = CONTAINERD.format(folder=folder, run=self.sockets, pause=PAUSE, cni=CNI)
+        (folder / "containerd.toml").write_text(text)
+        programs = containerd()
+        path = f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin"
+        command = [str(programs / "containerd"), "--config", str(folder / "containerd.toml")]
+        self.plane.spawn("containerd", command, PATH=path)
+        self._wait(lambda: Path(self.address).exists(), "containerd does not listen")
+
+    def _start_kubelet(self) -> None:
+        (port,) = free_ports(1)
+        settings = {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "containerRuntimeEndpoint": f"unix://{self.address}",
+            "port": port,
+            "healthzPort": 0,
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": False},
+                "x509": {"clientCAFile": str(self.plane.folder / "ca.crt")},
+            },
+            "authorization": {"mode": "AlwaysAllow"},
+            "cgroupDriver": "cgroupfs",
+            "failCgroupV1": False,
+            "cgroupsPerQOS": False,
+            "enforceNodeAllocatable": [],
+            "failSwapOn": False,
+            "makeIPTablesUtilChains": False,
+            "localStorageCapacityIsolation": False,
+            "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%"},
+            "imageGCHighThresholdPercent": 100,
+            "maxPods": 200,
+            "podLogsDir": str(self.folder / "logs"),
+        }
+        file = self.folder / "kubelet.json"
+        file.write_text(json.dumps(settings))
+        self.plane.spawn(
+            "kubelet",
+            [
+                kubelet(),
+                f"--config={file}",
+                f"--kubeconfig={self.plane.kubeconfig}",
+                f"--hostname-override={NAME}",
+                f"--root-dir={self.folder / 'kubelet'}",
+                f"--cert-dir={self.folder / 'pki'}",
+                "--node-ip=127.0.0.1",
+            ],
+        )
+
+    def _ready(self) -> bool:
+        asked = self.plane.kubectl("get", "node", NAME, "-o", "json")
+        if asked.code:
+            return False
+        conditions = json.loads(asked.stdout)["status"].get("conditions", [])
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+    def _wait(self, done: Any, what: str) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not done():
+            ended = set(self.plane.ended()) & {"containerd", "kubelet"}
+            if ended or time.monotonic() > deadline:
+                logs = [self.plane.folder / f"{name}.log" for name in ("containerd", "kubelet")]
+                words = "".join(log.read_text()[-2000:] for log in logs if log.exists())
+                raise ClusterError(f"{what}; last words:\n{words}")
+            time.sleep(0.2)
+
+
+def _patiently(done: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came to be within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _network(folder: Path) -> dict[str, Any]:
+    """A network of this one node."""
+    ranges = [[{"subnet": SUBNET}]]
+    ipam = {"type": "host-local", "ranges": ranges, "dataDir": str(folder / "addresses")}
+    ptp = {"type": "ptp", "ipam": ipam}
+    return {"cniVersion": "1.0.0", "name": "batten", "plugins": [ptp]}
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def _layout(images: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """An archive of an OCI image layout (image-layout.md of the image specification)."""
+    layer = _layer()
+    blobs = [layer]
+    manifests = []
+    for name, config in images.items():
+        value = {
+            "os": "linux",
+            "architecture": _architecture(),
+            "config": {"Entrypoint": ["/pause"], **config},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        }
+        configuration = json.dumps(value).encode()
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": _described(configuration, "application/vnd.oci.image.config.v1+json"),
+                "layers": [_described(layer, "application/vnd.oci.image.layer.v1.tar")],
+            }
+        ).encode()
+        blobs += [configuration, manifest]
+        described = _described(manifest, "application/vnd.oci.image.manifest.v1+json")
+        named = {"io.containerd.image.name": name}
+        manifests.append(described | {"annotations": named})
+    index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        _add(tar, "index.json", index)
+        for blob in {_digest(each): each for each in blobs}.values():
+            _add(tar, f"blobs/sha256/{_digest(blob).partition(':')[2]}", blob)
+    return archive.getvalue()
+
+
+def _layer() -> bytes:
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        _add(tar, "pause", (containerd() / "pause").read_bytes(), 0o755)
+        _add(tar, "etc/passwd", ACCOUNTS.encode())
+    return layer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), mode
+    tar.addfile(entry, io.BytesIO(data))
+
+
+def _described(data: bytes, media_type: str) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _architecture() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+@contextmanager
+def node(plane: ControlPlane, folder: Path) -> Iterator[Node]:
+    """A node that is ready, gone afterwards."""
+    found = Node(plane, folder.absolute())
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
