@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batten_webhooks.governance import Governance
-from batten_webhooks.inquiry import Inquiry
+from batten_webhooks.inquiry import FactsNeeded, Inquiry
 from batten_webhooks.policy import observing
-from batten_webhooks.review import BadReview, FactsNeeded, Known, respond
+from batten_webhooks.review import BadReview, Known, respond
 from batten_webhooks.revision import PREFIX
 from batten_webhooks.rules.rule import Facts, Missing
 
@@ -35,7 +35,7 @@ texts: st.SearchStrategy[str] = st.sampled_from(
 keys: st.SearchStrategy[str] = st.sampled_from(
     [KEY, f"{PREFIX}other", PREFIX, "team", "pins.batten.dev"]
 )
-annotations: st.SearchStrategy[Any] = st.none() | st.dictionaries(keys, texts)
+noted_values: st.SearchStrategy[Any] = st.none() | st.dictionaries(keys, texts)
 
 
 def resolving(inquiry: Inquiry) -> Facts:
@@ -74,7 +74,7 @@ def ours(value: dict[str, Any]) -> dict[str, Any]:
     return {key: text for key, text in noted.items() if key.startswith(PREFIX)}
 
 
-@given(kinds, annotations)
+@given(kinds, noted_values)
 def test_what_is_made_has_what_its_registry_says_and_nothing_else(kind: str, noted: Any) -> None:
     value = revision(kind, noted)
     made = after(value)
@@ -86,7 +86,7 @@ def test_what_is_made_has_what_its_registry_says_and_nothing_else(kind: str, not
     assert made == value
 
 
-@given(kinds, annotations, annotations)
+@given(kinds, noted_values, noted_values)
 def test_what_is_changed_later_is_restored(kind: str, noted: Any, old: Any) -> None:
     before = revision(kind, old)
     stored = after(revision(kind, noted), before)
@@ -112,7 +112,7 @@ def _read(text: str | None) -> dict[str, str]:
     return {k: v for k, v in found.items() if k in (APP, SETUP) and len(v) == len(DIGEST)}
 
 
-@given(annotations)
+@given(noted_values)
 def test_nothing_is_copied_to_a_deployment(noted: Any) -> None:
     for old in (None, revision("Deployment")):
         assert ours(after(revision("Deployment", noted), old)) == {}
