@@ -123,7 +123,7 @@ class ImageFacts:
             if found is None:
                 return None
             if not isinstance(found, RegistryError):
-                images[text] = facts_of(found)
+                images[text] = facts_of(reference, found)
         return Facts(images, digests, self._architectures)
 
     def _known_pins(self, inquiry: Inquiry) -> _Pins | None:
@@ -204,7 +204,7 @@ class ImageFacts:
             left = max(0.0, deadline - time.monotonic())
             try:
                 found = await self._images.platforms(reference, digest, keyring, left)
-                images[text] = facts_of(found)
+                images[text] = facts_of(reference, found)
             except RegistryError as error:
                 logger.info("image not read", extra=fields(image=text, error=str(error)))
 

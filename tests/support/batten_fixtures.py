@@ -26,7 +26,7 @@ from pydantic.alias_generators import to_camel
 from batten_webhooks.cli import check
 from batten_webhooks.cli.__main__ import parser
 from batten_webhooks.engine import evaluate
-from batten_webhooks.image_facts import ImageFacts
+from batten_webhooks.image_facts import ImageFacts, Profile
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.review import Webhook, respond, under
@@ -90,6 +90,9 @@ def _image(said: dict[str, Any]) -> ImageFacts:
     for key, each in said.items():
         if isinstance(each, list):
             plain[key] = tuple(each)
+    if "profile" in plain:
+        user, group, *writable = plain["profile"]
+        plain["profile"] = Profile("known", user, group, tuple(writable))
     if "architectures" in plain:
         plain["architectures"] = frozenset(plain["architectures"])
     return ImageFacts(**plain)

@@ -12,6 +12,17 @@ SHELLS = frozenset(("sh", "bash", "ash", "dash", "cmd", "powershell"))
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """What one known image needs to run restricted: a user that is not root, and paths that it
+    writes, which are empty in the image. `name` is the profile's own."""
+
+    name: str
+    user: int
+    group: int
+    writable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """`user` is None where the image's platforms differ in it. `ports` are as `80/tcp`, `size` is
     what a node pulls, compressed, in bytes, of the largest platform; `healthcheck` is the command
@@ -27,6 +38,7 @@ class ImageFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     architectures: frozenset[str] = frozenset()
     size: int = 0
+    profile: Profile | None = None
 
     @property
     def shell_form(self) -> str:

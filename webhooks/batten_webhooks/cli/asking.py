@@ -13,6 +13,7 @@ from batten_webhooks.cli.files import Subject
 from batten_webhooks.engine import NO_FACTS
 from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.messages import printable
+from batten_webhooks.reference import parse_reference
 from batten_webhooks.rules.rule import Facts
 
 if TYPE_CHECKING:
@@ -41,5 +42,7 @@ def facts(look_up: LookUp | None, found: Sequence[Subject]) -> Facts:
                 look_up.told.add(text)
                 print(f"batten: image {printable(text)}: {answer}", file=sys.stderr)
             continue
-        images[text] = command_module("batten_webhooks.images.facts").facts_of(answer[1])
+        images[text] = command_module("batten_webhooks.images.facts").facts_of(
+            parse_reference(text), answer[1]
+        )
     return Facts(images)

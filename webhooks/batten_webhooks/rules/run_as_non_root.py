@@ -8,8 +8,9 @@ Pod or on a container, is a violation and never changed.
 
 The kubelet starts such a container only if it can tell that its user is not root. With no
 `runAsUser` the image's USER decides, and when that is known, an image that runs as root, or that
-names its user by a word, is refused here instead of ending in `CreateContainerConfigError`. When
-it is not known, `runAsNonRoot: true` is set and the doubt is reported.
+names its user by a word, is refused here instead of ending in `CreateContainerConfigError`; one
+that a profile knows is given its `runAsUser` and `runAsGroup` instead. When it is not known,
+`runAsNonRoot: true` is set and the doubt is reported.
 
 This is the `runAsNonRoot` and the `runAsUser` control of the Pod Security Standards *restricted*.
 From v1.35 on they leave Pods in a user namespace (`hostUsers: false`) alone. On Windows only
@@ -50,6 +51,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from batten_webhooks.image_facts import Profile
 from batten_webhooks.rules.rule import (
     USER_NAMESPACES_SINCE,
     Cel,
@@ -64,7 +66,7 @@ from batten_webhooks.verdict import Change, Finding, Unknown
 from batten_webhooks.workload import Site, Workload
 
 NON_ROOT = "/securityContext/runAsNonRoot"
-USER = "/securityContext/runAsUser"
+USER, GROUP = "/securityContext/runAsUser", "/securityContext/runAsGroup"
 # What the kubelet reads as a number, by Go's strconv.ParseInt; any other USER is a name to it.
 NUMBER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 MOST, LEAST = 2**63 - 1, -(2**63)
@@ -163,8 +165,24 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
             f"image {shown(image)} names its user {shown(name)}, "
             "which the kubelet cannot verify to be non-root"
         )
+    if known is not None and known.profile is not None:
+        return (_of_profile(site, detail, known.profile),)
     remedy = "set a non-zero uid, or use an image with a numeric USER"
     return (Finding(path=path, container=site.name, detail=detail, remedy=remedy),)
+
+
+def _of_profile(site: Site, detail: str, profile: Profile) -> Finding:
+    """A group is set with the user: without one the process would be of root's."""
+    changes = [Change(site.pointer + USER, profile.user)]
+    if site.security.runAsGroup is None:
+        changes.append(Change(site.pointer + GROUP, profile.group))
+    return Finding(
+        path=site.pointer + USER,
+        container=site.name,
+        detail=detail,
+        remedy=f"set it to {profile.user}, the user of profile {profile.name}",
+        changes=tuple(changes),
+    )
 
 
 def _uid(user: str) -> int | None:

@@ -15,6 +15,8 @@ by commas. An entry is an absolute path for all of these containers, or `contain
 `/`, `/proc`, `/sys` and `/dev`, paths with `..` or `:` in them, and entries of more than 255
 characters are violations.
 
+Where images are looked up, so do the paths that a profile knows of a container's image.
+
 The added volumes are appended to `cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes`, so
 that they do not keep the autoscaler from removing a node. An emptyDir hides what the image holds at
 its path, has mode 0777 without the sticky bit, outlives a restart of its container but not its Pod,
@@ -115,7 +117,9 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
             continue
         mounts = site.container.volumeMounts or ()
         mounted = [mount.mountPath for mount in mounts]
-        for path in _paths(site, entries) if entries else (TMP,):
+        image = context.facts.images.get(site.container.image or "")
+        own = image.profile.writable if image is not None and image.profile is not None else ()
+        for path in _paths(site, entries, own) if entries or own else (TMP,):
             index = covering(mounted, path)
             if index is None:
                 if site.security.readOnlyRootFilesystem is not False:
@@ -232,9 +236,9 @@ def _bad(detail: str) -> Finding:
     )
 
 
-def _paths(site: Site, entries: Sequence[Entry]) -> list[str]:
-    """`/tmp` and the container's own paths, without those that lie below another."""
-    wanted = {entry.path for entry in entries if entry.container in ("", site.name)} | {TMP}
+def _paths(site: Site, entries: Sequence[Entry], own: Sequence[str]) -> list[str]:
+    """`/tmp`, the container's paths and its image's own, without those that lie below another."""
+    wanted = {entry.path for entry in entries if entry.container in ("", site.name)} | {TMP, *own}
     outermost: list[str] = []
     for path in sorted(wanted):
         if not any(_below(path, above) for above in outermost):
@@ -304,5 +308,6 @@ RULE = Rule(
     doc=__doc__,
     check=check,
     mutates=True,
+    reads_images=True,
     parameters=Parameters,
 )
