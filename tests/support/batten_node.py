@@ -24,6 +24,9 @@ from batten_cluster import ClusterError, ControlPlane, free_ports
 from batten_e2e import run
 from batten_tools import CNI, containerd, kubelet, say
 
+# A layer's archive, or the file of a large one.
+Layer = bytes | Path
+OCI = "application/vnd.oci.image"
 PAUSE = "localhost/pause:1"
 NAME = "batten-node"
 # Where containerd puts what is in no other cgroup.
@@ -101,13 +104,24 @@ class Node:
 
     def load(self, images: Mapping[str, Mapping[str, Any]]) -> None:
         """Images by name, of the one program, with these fields of their configuration."""
+        only = _pause_layer()
+        self.load_layers(
+            {
+                name: ({"Entrypoint": ["/pause"], **config}, [only])
+                for name, config in images.items()
+            }
+        )
+
+    def load_layers(self, images: Mapping[str, tuple[Mapping[str, Any], list[Layer]]]) -> None:
+        """Images by name, each with its configuration and its layers."""
         archive = self.folder / "images.tar"
-        archive.write_bytes(_layout(images))
+        _write_layout(archive, images)
         self._ctr("images", "import", str(archive))
+        archive.unlink()
 
     def _ctr(self, *arguments: str) -> str:
         done = run(
-            str(containerd() / "ctr"), "-a", self.address, "-n", "k8s.io", *arguments, timeout=120
+            str(containerd() / "ctr"), "-a", self.address, "-n", "k8s.io", *arguments, timeout=300
         )
         if done.code:
             raise ClusterError(f"ctr {' '.join(arguments)}: {done.stderr}")
@@ -210,42 +224,51 @@ def _network(folder: Path) -> dict[str, Any]:
 # --- images -------------------------------------------------------------------------------------
 
 
-def _layout(images: Mapping[str, Mapping[str, Any]]) -> bytes:
+def _write_layout(
+    archive: Path, images: Mapping[str, tuple[Mapping[str, Any], list[Layer]]]
+) -> None:
     """An archive of an OCI image layout (image-layout.md of the image specification)."""
-    layer = _layer()
-    blobs = [layer]
+    blobs: dict[str, Layer] = {}
     manifests = []
-    for name, config in images.items():
+    known: dict[Path, str] = {}
+
+    def blob(data: Layer, media_type: str) -> dict[str, Any]:
+        if isinstance(data, Path):
+            digest = known.get(data) or known.setdefault(data, _digest_of(data))
+            size = data.stat().st_size
+        else:
+            digest, size = _digest(data), len(data)
+        blobs[digest] = data
+        return {"mediaType": media_type, "digest": digest, "size": size}
+
+    for name, (config, layers) in images.items():
+        described = [blob(layer, f"{OCI}.layer.v1.tar") for layer in layers]
         value = {
             "os": "linux",
             "architecture": _architecture(),
-            "config": {"Entrypoint": ["/pause"], **config},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [each["digest"] for each in described]},
         }
-        configuration = json.dumps(value).encode()
-        manifest = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": _described(configuration, "application/vnd.oci.image.config.v1+json"),
-                "layers": [_described(layer, "application/vnd.oci.image.layer.v1.tar")],
-            }
-        ).encode()
-        blobs += [configuration, manifest]
-        described = _described(manifest, "application/vnd.oci.image.manifest.v1+json")
-        named = {"io.containerd.image.name": name}
-        manifests.append(described | {"annotations": named})
-    index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{OCI}.manifest.v1+json",
+            "config": blob(json.dumps(value).encode(), f"{OCI}.config.v1+json"),
+            "layers": described,
+        }
+        entry = blob(json.dumps(manifest).encode(), f"{OCI}.manifest.v1+json")
+        manifests.append(entry | {"annotations": {"io.containerd.image.name": name}})
+    with tarfile.open(archive, mode="w") as tar:
         _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-        _add(tar, "index.json", index)
-        for blob in {_digest(each): each for each in blobs}.values():
-            _add(tar, f"blobs/sha256/{_digest(blob).partition(':')[2]}", blob)
-    return archive.getvalue()
+        _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode())
+        for digest, data in blobs.items():
+            path = f"blobs/sha256/{digest.partition(':')[2]}"
+            if isinstance(data, Path):
+                tar.add(data, path)
+            else:
+                _add(tar, path, data)
 
 
-def _layer() -> bytes:
+def _pause_layer() -> bytes:
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         _add(tar, "pause", (containerd() / "pause").read_bytes(), 0o755)
@@ -259,12 +282,13 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> Non
     tar.addfile(entry, io.BytesIO(data))
 
 
-def _described(data: bytes, media_type: str) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
-
-
 def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
 
 
 def _architecture() -> str:

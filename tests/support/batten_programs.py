@@ -1,0 +1,156 @@
+"""Real programs as images: Debian's packages, laid out as the programs' official images are.
+
+All of them share one layer; what tells them apart is a small one on top and their configuration.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from batten_tools import CACHE, ToolError, alone, say
+
+from batten_webhooks.image_facts import ImageFacts, Profile
+from batten_webhooks.images.profiles import profile_of
+from batten_webhooks.reference import parse_reference
+
+SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+PACKAGES = (
+    "apache2",
+    "haproxy",
+    "mariadb-server",
+    "memcached",
+    "nginx-light",
+    "nodejs",
+    "postgresql",
+    "prometheus",
+    "python3",
+    "rabbitmq-server",
+    "redis-server",
+    "varnish",
+)
+# What no program needs at run time.
+UNNEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists", "boot")
+
+
+def why_no_programs() -> str:
+    """What this machine lacks for making the images, "" for nothing."""
+    if os.geteuid() != 0:
+        return "only root may make a root filesystem"
+    return "" if shutil.which("debootstrap") or _archive().exists() else "debootstrap is missing"
+
+
+def programs_layer() -> Path:
+    """The layer that all images share, as a tar archive, from the cache or made of Debian's
+    packages. Raises ToolError."""
+    archive = _archive()
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with alone(archive.parent, "waiting for another process that makes the programs' layer"):
+        if not archive.exists():
+            say(f"installing {len(PACKAGES)} Debian packages for images, a few minutes")
+            _make(archive)
+    return archive
+
+
+def _archive() -> Path:
+    known = sha256(" ".join((SUITE, *PACKAGES, *UNNEEDED)).encode()).hexdigest()[:12]
+    return CACHE / "programs" / f"{known}.tar"
+
+
+def _make(archive: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="batten-root-") as folder:
+        root = Path(folder) / "root"
+        _run("debootstrap", "--variant=minbase", SUITE, str(root), MIRROR)
+        proc = root / "proc"
+        _run("mount", "-t", "proc", "proc", str(proc))
+        try:
+            # Nothing may be started in there.
+            (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
+            (root / "usr/sbin/policy-rc.d").chmod(0o755)
+            install = ("apt-get", "install", "-y", "--no-install-recommends", *PACKAGES)
+            _run("chroot", str(root), "env", "DEBIAN_FRONTEND=noninteractive", *install)
+            _run("chroot", str(root), "apt-get", "clean")
+        finally:
+            _run("umount", str(proc))
+        for name in UNNEEDED:
+            shutil.rmtree(root / name, ignore_errors=True)
+        made = archive.with_suffix(".part")
+        _run("tar", "--create", "--numeric-owner", f"--file={made}", f"--directory={root}", ".")
+        made.rename(archive)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolError(
+            f"{' '.join(command[:3])} failed:\n{done.stdout[-500:]}{done.stderr[-1500:]}"
+        )
+
+
+@dataclass(frozen=True)
+class Program:
+    """`users` are what /etc/passwd says beside root; `files` are text by path, or a link as
+    `-> target`; `owned` are folders by path with their owner's uid. `ask` is sent to `port`, and
+    `answer` is in what comes back."""
+
+    image: str
+    port: int
+    ask: bytes
+    answer: bytes
+    config: Mapping[str, Any]
+    users: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    owned: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> ImageFacts:
+        """As `batten` reads them off the image's configuration."""
+        return ImageFacts(
+            user=self.config.get("User", ""),
+            volumes=tuple(self.config.get("Volumes", ())),
+            entrypoint=tuple(self.config.get("Entrypoint", ())),
+            cmd=tuple(self.config.get("Cmd", ())),
+            profile=self.profile,
+        )
+
+    @property
+    def profile(self) -> Profile | None:
+        return profile_of(parse_reference(self.image))
+
+    def layer(self) -> bytes:
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            for path, uid in self.owned.items():
+                folder = tarfile.TarInfo(path.strip("/"))
+                folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o755, uid, uid
+                tar.addfile(folder)
+            accounts = {"root": 0, **self.users}
+            passwd = "".join(f"{name}:x:{uid}:{uid}::/:/bin/sh\n" for name, uid in accounts.items())
+            group = "".join(f"{name}:x:{uid}:\n" for name, uid in accounts.items())
+            for path, text in {
+                "/etc/passwd": passwd,
+                "/etc/group": group,
+                **self.files,
+            }.items():
+                _add(tar, path, text)
+        return data.getvalue()
+
+
+def _add(tar: tarfile.TarFile, path: str, text: str) -> None:
+    entry = tarfile.TarInfo(path.strip("/"))
+    if text.startswith("-> "):
+        entry.type, entry.linkname = tarfile.SYMTYPE, text.removeprefix("-> ")
+        tar.addfile(entry)
+        return
+    data = text.encode()
+    entry.size, entry.mode = len(data), 0o755 if text.startswith("#!") else 0o644
+    tar.addfile(entry, io.BytesIO(data))
