@@ -239,7 +239,7 @@ REFUSED = {
         files={
             "/docker-entrypoint.sh": STEP_DOWN.format(user="rabbitmq", data="/var/lib/rabbitmq")
         },
-        owned={"/var/lib/rabbitmq": 999},
+        owned={"/var/lib/rabbitmq": 999, "/var/log/rabbitmq": 999},
     ),
     "varnish": Program(
         f"{LIBRARY}/varnish:test",
