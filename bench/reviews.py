@@ -12,6 +12,8 @@ from batten_webhooks.policy import PRESETS
 from batten_webhooks.review import respond, under
 
 UID = "0f9b2f5e-3c52-4d0c-a2ce-0f6b6f4d1c9a"
+# As in a cluster that pins: Pods that are judged have digests.
+DIGEST = f"sha256:{'0' * 64}"
 POLICY = PRESETS["hardened"]
 NAMESPACE = "shop"
 TOKEN_MOUNT = {
@@ -219,7 +221,7 @@ def _app() -> dict[str, Any]:
     ]
     return {
         "name": "checkout",
-        "image": "registry.example/shop/checkout:4.18.2",
+        "image": f"registry.example/shop/checkout:4.18.2@{DIGEST}",
         "args": ["serve", "--config=/etc/checkout/config.yaml"],
         "ports": [
             {"name": "http", "containerPort": 8080, "protocol": "TCP"},
@@ -246,7 +248,7 @@ def _app() -> dict[str, Any]:
 def _exporter() -> dict[str, Any]:
     return {
         "name": "exporter",
-        "image": "registry.example/telemetry/exporter:1.9.0",
+        "image": f"registry.example/telemetry/exporter:1.9.0@{DIGEST}",
         "args": ["--listen=:9102", "--scrape=http://127.0.0.1:8080/internal/stats"],
         "ports": [{"name": "metrics", "containerPort": 9102, "protocol": "TCP"}],
         "env": [_downward("NODE_NAME", "spec.nodeName")],

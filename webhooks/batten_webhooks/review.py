@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ from batten_webhooks.revision import (
     written,
 )
 from batten_webhooks.rules import pinned_digest
-from batten_webhooks.rules.rule import Facts
+from batten_webhooks.rules.rule import Facts, Missing
 from batten_webhooks.selectors import Labels
 from batten_webhooks.verdict import AppliedChange, Unknown, Verdict, Violation, acting
 from batten_webhooks.workload import (
@@ -212,7 +212,7 @@ class Known:
         request: Request,
         workload: Workload,
         governed: Governed,
-        digests: Mapping[str, str] = NO_DIGESTS,
+        digests: Mapping[str, str | Missing] = NO_DIGESTS,
     ) -> Facts:
         """What has to be known; `digests` are, whatever registries say. Raises FactsNeeded."""
         found = self.facts
@@ -222,8 +222,14 @@ class Known:
             if inquiry is not None and known is None:
                 raise FactsNeeded(inquiry)
             found = known or found
-        requester = request.userInfo.username
-        return replace(found, digests={**found.digests, **digests}, requester=requester)
+        if digests:
+            digests = {**found.digests, **digests}
+        return Facts(
+            found.images,
+            digests or found.digests,
+            found.architectures,
+            request.userInfo.username,
+        )
 
 
 def under(
@@ -266,11 +272,8 @@ def decode_request(body: bytes) -> Request:
 
 
 def _mutate(request: Request, known: Known) -> Answer:
-    kind = Kind(request.kind.group, request.kind.kind)
-    if kind in REVISIONS:
-        return _pin_revision(request, known, kind)
-    if kind in COPIES:
-        return _annotate(request, _annotations(request.object, "object"), {})
+    if not request.of_pod:
+        return _mutate_metadata(request, known)
     workload = _mutable(request)
     if workload is None:
         return _allow(request)
@@ -301,8 +304,6 @@ def _mutable(request: Request) -> Workload | None:
     Controllers' templates are never changed: whoever applied them would change them back. Of a
     mirror Pod everything was decided on its node.
     """
-    if not request.of_pod:
-        return None
     if request.operation in ("CREATE", "UPDATE") and not request.subResource:
         pod = _pod_in(request.object, "object")
         return None if _is_mirror(request, pod) else _pod(request, pod)
@@ -336,6 +337,16 @@ def _of_new_images(
 
     doubts = tuple(each for each in verdict.unknowns if each.path in changed)
     return Verdict(of_changed(verdict.changes), of_changed(verdict.proposed), (), doubts)
+
+
+def _mutate_metadata(request: Request, known: Known) -> Answer:
+    """Where digests stand, and where others copy them."""
+    kind = Kind(request.kind.group, request.kind.kind)
+    if kind in REVISIONS:
+        return _pin_revision(request, known, kind)
+    if kind in COPIES:
+        return _annotate(request, _annotations(request.object, "object"), {})
+    return _allow(request)
 
 
 def _pin_revision(request: Request, known: Known, kind: Kind) -> Answer:

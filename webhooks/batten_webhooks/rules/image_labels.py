@@ -49,6 +49,8 @@ class Parameters:
 
 
 def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[Finding]:
+    if not context.facts.images:
+        return
     for site in pod.sites:
         text = site.container.image or ""
         image = context.facts.images.get(text)

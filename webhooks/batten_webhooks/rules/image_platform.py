@@ -39,6 +39,8 @@ ARCHITECTURE = "kubernetes.io/arch"
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    if not context.facts.images:
+        return
     wanted = context.facts.architectures
     selected = (pod.spec.nodeSelector or {}).get(ARCHITECTURE)
     if wanted and selected:

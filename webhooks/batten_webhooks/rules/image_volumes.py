@@ -43,6 +43,8 @@ from batten_webhooks.workload import Workload
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    if not context.facts.images:
+        return
     for site in pod.sites:
         image = context.facts.images.get(site.container.image or "")
         if image is None or site.role == "ephemeralContainer":

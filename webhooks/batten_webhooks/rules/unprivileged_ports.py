@@ -46,6 +46,8 @@ CAPABILITIES = frozenset(("NET_BIND_SERVICE", "ALL"))
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
+    if not context.facts.images:
+        return
     if pod.windows or pod.spec.hostNetwork:
         return
     first = _first_unprivileged(pod)

@@ -117,8 +117,7 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
             continue
         mounts = site.container.volumeMounts or ()
         mounted = [mount.mountPath for mount in mounts]
-        image = context.facts.images.get(site.container.image or "")
-        own = image.profile.writable if image is not None and image.profile is not None else ()
+        own = _written(site, context) if context.facts.images else ()
         for path in _paths(site, entries, own) if entries or own else (TMP,):
             index = covering(mounted, path)
             if index is None:
@@ -132,6 +131,12 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
                 yield _cannot_write(site, path, index, reason)
     if missing:
         yield from _add(pod, missing, parameters)
+
+
+def _written(site: Site, context: Context) -> tuple[str, ...]:
+    """What the image's profile knows that it writes."""
+    image = context.facts.images.get(site.container.image or "")
+    return image.profile.writable if image is not None and image.profile is not None else ()
 
 
 # --- what is there ------------------------------------------------------------------------------
