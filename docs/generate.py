@@ -67,7 +67,7 @@ def _rule_page(rule: Rule) -> str:
 
 def _resources_page() -> str:
     """Of each kind every field, as the definitions have it."""
-    text = ["# HardeningPolicy and HardeningException\n"]
+    text = ["# HardeningPolicy, HardeningException and ImageProfile\n"]
     for crd in crds().values():
         (version,) = crd["spec"]["versions"]
         schema = version["schema"]["openAPIV3Schema"]
@@ -75,7 +75,7 @@ def _resources_page() -> str:
         text.append(f"## {crd['spec']['names']['kind']}\n\n`{head}`, of the cluster.")
         text.append(f"{schema['description']}\n\n| field | type | meaning |\n|---|---|---|")
         for part in ("spec", "status"):
-            text += _field_rows(schema["properties"][part], part)
+            text += _field_rows(schema["properties"].get(part, {}), part)
         text.append("")
     text.append(
         "A rule's fields are `mutation` (of rules that change Pods), `validationActions` and"

@@ -19,11 +19,13 @@ from urllib.parse import quote
 from batten_operator.cluster import ApiError, Cluster
 from batten_operator.logs import fields
 from batten_webhooks.image_facts import ImageFacts as Said
+from batten_webhooks.image_facts import Profile
 from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.facts import facts_of
 from batten_webhooks.images.keyring import Credential, InvalidSecret, Keyring, read_secret
+from batten_webhooks.images.profiles import profile_of
 from batten_webhooks.inquiry import Inquiry
 from batten_webhooks.reference import Reference
 from batten_webhooks.revision import Revision, read_revision
@@ -76,25 +78,22 @@ class _Pins:
         )
 
 
+@dataclass
 class ImageFacts:
     """`pull_secrets` says whether Secrets may be read at all, `architectures` what nodes have.
-    `count` is told `resolved`, or the reason why not, of each tag that is asked for.
+
+    `count` is told `resolved`, or the reason why not, of each tag that is asked for; `profile`
+    tells what else is known of an image.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        images: Images,
-        *,
-        pull_secrets: bool = True,
-        architectures: frozenset[str] = frozenset(),
-        count: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._architectures = architectures
-        self._count = count
-        self._cluster = cluster
-        self._images = images
-        self._reads_secrets = pull_secrets
+    cluster: Cluster
+    images: Images
+    pull_secrets: bool = True
+    architectures: frozenset[str] = frozenset()
+    count: Callable[[str], None] = lambda _: None
+    profile: Callable[[Reference], Profile | None] = profile_of
+
+    def __post_init__(self) -> None:
         self._revisions = Bounded[_Place, _Pins](MOST_REVISIONS)
         self._secrets = _Aging[Entries](MOST_SECRETS)
         self._accounts = _Aging[tuple[str, ...]](MOST_SECRETS)
@@ -110,7 +109,7 @@ class ImageFacts:
             return None
         digests: dict[str, str | Missing] = {}
         for text, reference in inquiry.pin.items():
-            answer = _of_revision(pins, text) or self._images.known_digest(reference, keyring)
+            answer = _of_revision(pins, text) or self.images.known_digest(reference, keyring)
             if answer is None:
                 return None
             digests[text] = Missing(str(answer)) if isinstance(answer, RegistryError) else answer
@@ -119,12 +118,12 @@ class ImageFacts:
             digest = reference.digest or digests.get(text)
             if not isinstance(digest, str):
                 continue
-            found = self._images.known_platforms(reference, digest, keyring)
+            found = self.images.known_platforms(reference, digest, keyring)
             if found is None:
                 return None
             if not isinstance(found, RegistryError):
-                images[text] = facts_of(reference, found)
-        return Facts(images, digests, self._architectures)
+                images[text] = facts_of(found, self.profile(reference))
+        return Facts(images, digests, self.architectures)
 
     def _known_pins(self, inquiry: Inquiry) -> _Pins | None:
         place = _revision(inquiry) if inquiry.pin else None
@@ -148,7 +147,7 @@ class ImageFacts:
         return self._keyring(tuple(entries))
 
     def _known_names(self, inquiry: Inquiry) -> tuple[str, ...] | None:
-        if not self._reads_secrets:
+        if not self.pull_secrets:
             return ()
         own = _named(inquiry.workload)
         if own is None:
@@ -176,17 +175,17 @@ class ImageFacts:
                 return pinned
             left = max(0.0, deadline - time.monotonic())
             try:
-                found = await self._images.digest(reference, keyring, left)
+                found = await self.images.digest(reference, keyring, left)
             except RegistryError as error:
-                self._count(error.reason)
+                self.count(error.reason)
                 return Missing(str(error))
-            self._count("resolved")
+            self.count("resolved")
             return found
 
         answers = await asyncio.gather(*(digest(*each) for each in inquiry.pin.items()))
         digests = dict(zip(inquiry.pin, answers, strict=True))
         images = await self._read(inquiry, digests, keyring, deadline)
-        return Facts(images, digests, self._architectures)
+        return Facts(images, digests, self.architectures)
 
     async def _read(
         self,
@@ -203,8 +202,8 @@ class ImageFacts:
                 return
             left = max(0.0, deadline - time.monotonic())
             try:
-                found = await self._images.platforms(reference, digest, keyring, left)
-                images[text] = facts_of(reference, found)
+                found = await self.images.platforms(reference, digest, keyring, left)
+                images[text] = facts_of(found, self.profile(reference))
             except RegistryError as error:
                 logger.info("image not read", extra=fields(image=text, error=str(error)))
 
@@ -222,7 +221,7 @@ class ImageFacts:
     async def _read_pins(self, place: _Place, seconds: float) -> _Pins:
         try:
             async with asyncio.timeout(seconds):
-                value = await self._cluster.get(place.path)
+                value = await self.cluster.get(place.path)
             revision = read_revision(place.kind, value)
         except TimeoutError:
             return _Pins(place.title, error="the API server does not answer")
@@ -254,7 +253,7 @@ class ImageFacts:
 
     async def _read_account(self, namespace: str, name: str) -> None:
         async def names() -> tuple[str, ...]:
-            found = await self._cluster.get(_path("v1", namespace, "serviceaccounts", name))
+            found = await self.cluster.get(_path("v1", namespace, "serviceaccounts", name))
             return tuple(
                 str(each.get("name") or "") for each in found.get("imagePullSecrets") or ()
             )
@@ -263,7 +262,7 @@ class ImageFacts:
 
     async def _read_secret(self, namespace: str, name: str) -> Entries:
         async def entries() -> Entries:
-            found = await self._cluster.get(_path("v1", namespace, "secrets", name))
+            found = await self.cluster.get(_path("v1", namespace, "secrets", name))
             data = {key: b64decode(text) for key, text in (found.get("data") or {}).items()}
             return tuple(read_secret(str(found.get("type")), data))
 

@@ -27,7 +27,9 @@ from batten_webhooks.rules import BY_NAME
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 WEBHOOKS = ("mutate", "validate", "namespaces", "resources")
-OWN_KINDS = frozenset(("Namespace", "HardeningPolicy", "HardeningException", "ControllerRevision"))
+OWN_KINDS = frozenset(
+    ("Namespace", "HardeningPolicy", "HardeningException", "ControllerRevision", "ImageProfile")
+)
 OPERATIONS = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
 EXCEPTED = "Excepted"
 # One review takes about a tenth of a millisecond; what takes a second is near the deadline.

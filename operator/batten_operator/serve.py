@@ -29,6 +29,7 @@ from batten_operator.keeper import DirectoryKeeper, SecretKeeper
 from batten_operator.logs import fields
 from batten_operator.metrics import Metrics
 from batten_operator.policies import Policies
+from batten_operator.profiles import Profiles
 from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address, Settings
 from batten_operator.tls import ServingCertificate
@@ -79,6 +80,7 @@ class _Parts:
     settings: Settings
     cluster: Cluster
     registries: _Registries | None
+    profiles: Profiles
     metrics: Metrics
     policies: Policies
     server: AdmissionServer
@@ -97,7 +99,7 @@ class _Parts:
         policies = Policies(settings.policy, paths, cluster)
         registries = _Registries(settings) if settings.look_up_images else None
         controller = Controller(cluster, policies, metrics, settings, identity)
-        images = None
+        images, profiles = None, Profiles(cluster)
         if registries is not None:
             images = ImageFacts(
                 cluster,
@@ -105,6 +107,7 @@ class _Parts:
                 pull_secrets=settings.pull_secrets,
                 architectures=settings.architectures,
                 count=metrics.looked_up,
+                profile=profiles.of,
             )
             controller.pin(images)
         policies.subscribe(metrics.governed)
@@ -119,6 +122,7 @@ class _Parts:
             settings,
             cluster,
             registries,
+            profiles,
             metrics,
             policies,
             server,
@@ -162,8 +166,10 @@ class _Parts:
             watch_trust(registry, settings, partial(loop.call_soon_threadsafe, secrets.wake))
             yield secrets.run()
         if settings.policies:
-            watch_policies(registry, self.policies, loop)
+            watch_policies(registry, self.policies, self.profiles, loop)
             yield self.policies.run(watcher.begin_anew)
+        if settings.policies and settings.webhooks and settings.look_up_images:
+            yield self.profiles.run()
         if settings.policies and settings.webhooks:
             yield self.events.run()
         if settings.controls:

@@ -24,6 +24,7 @@ from kubernetes.aio.client import Configuration
 from batten_operator import own_reviews
 from batten_operator.cluster import ApiError, configuration
 from batten_operator.policies import EXCEPTIONS, POLICIES, Policies
+from batten_operator.profiles import PROFILES, Profiles
 from batten_operator.server import AdmissionServer
 from batten_operator.settings import Settings
 from batten_webhooks.resources.model import GROUP, VERSION
@@ -146,9 +147,12 @@ def watch_trust(registry: kopf.OperatorRegistry, settings: Settings, wake: Wake)
 
 
 def watch_policies(
-    registry: kopf.OperatorRegistry, policies: Policies, loop: asyncio.AbstractEventLoop
+    registry: kopf.OperatorRegistry,
+    policies: Policies,
+    profiles: Profiles,
+    loop: asyncio.AbstractEventLoop,
 ) -> None:
-    """What governs, told to `policies` in its own loop; and the reviews of our own kinds."""
+    """What governs, told in the loop of those who keep it; and the reviews of our own kinds."""
 
     @kopf.on.event(GROUP, VERSION, POLICIES, registry=registry)
     @kopf.on.event(GROUP, VERSION, EXCEPTIONS, registry=registry)
@@ -156,6 +160,10 @@ def watch_policies(
         metadata, deleted = event["object"]["metadata"], event["type"] == "DELETED"
         wake = partial(policies.wake, resource.plural, metadata, deleted=deleted)
         loop.call_soon_threadsafe(wake)
+
+    @kopf.on.event(GROUP, VERSION, PROFILES, registry=registry)
+    async def profile(**_: Any) -> None:
+        loop.call_soon_threadsafe(profiles.wake)
 
     @kopf.on.event("", "v1", "namespaces", registry=registry)
     async def namespace(event: Any, name: str, **_: Any) -> None:

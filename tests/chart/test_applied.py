@@ -211,14 +211,15 @@ def test_an_upgrade_leaves_the_bundle(kubectl: Kubectl, plane: Any, how: str) ->
             run(helm(), "uninstall", "batten", *options).require()
             # The definitions stay, and with them every policy and exception.
             stayed = kubectl("get", "crd", *CRDS, "-o", "name").require().stdout.split()
-            assert len(stayed) == 2
+            assert len(stayed) == len(CRDS)
     assert not configurations(kubectl)
 
 
 # --- the operator's rights ----------------------------------------------------------------------
 
 SECRET = "secrets/batten-webhook-certificate"  # noqa: S105
-CRDS = ("hardeningpolicies.batten.dev", "hardeningexceptions.batten.dev")
+JUDGING = ("hardeningpolicies.batten.dev", "hardeningexceptions.batten.dev")
+CRDS = (*JUDGING, "imageprofiles.batten.dev")
 VALIDATING = "validatingwebhookconfigurations"
 MUTATING = "mutatingwebhookconfigurations"
 
@@ -267,7 +268,7 @@ CONTROLLER_RIGHTS = [
         for verb in ("list", "patch")
     ),
     *((verb, crd, "-A") for crd in CRDS for verb in ("get", "list", "watch")),
-    *(("update", crd, "--subresource=status", "-A") for crd in CRDS),
+    *(("update", crd, "--subresource=status", "-A") for crd in JUDGING),
     ("list", "pods", "-A"),
     ("list", "deployments.apps", "-A"),
     ("list", "cronjobs.batch", "-A"),

@@ -208,3 +208,35 @@ def test_what_an_image_says_is_advice(namespace: Namespace, plain: Registry) -> 
         'such as exec: {command: ["serve", "--check"]}',
     ):
         assert words in warned
+
+
+def test_a_cluster_knows_its_own_images(
+    namespace: Namespace, kubectl: Kubectl, plain: Registry
+) -> None:
+    image = f"{plain.host}/{namespace.name}:1"
+    plain.push(namespace.name, "1", User="app")
+    assert namespace.apply(workload("Deployment", image)).code == 1
+    profile: dict[str, Any] = {
+        "apiVersion": "batten.dev/v1alpha1",
+        "kind": "ImageProfile",
+        "metadata": {"name": namespace.name},
+        "spec": {"images": [f"{plain.host}/{namespace.name}"], "runAsUser": 0, "runAsGroup": 7},
+    }
+    wrong = json.dumps(profile)
+    refused = kubectl("apply", "-f", "-", stdin=wrong)
+    assert (refused.code, "spec.runAsUser" in refused.stderr) == (1, True)
+    profile["spec"] |= {"runAsUser": 10001, "writablePaths": ["/var/cache/app", "/../etc"]}
+    refused = kubectl("apply", "-f", "-", stdin=json.dumps(profile))
+    assert "spec.writablePaths[1]: must be an absolute path" in refused.stderr
+    profile["spec"]["writablePaths"] = ["/var/cache/app"]
+    kubectl("apply", "-f", "-", stdin=json.dumps(profile)).require()
+    eventually(
+        lambda: True if namespace.apply(workload("Deployment", image)).code == 0 else None,
+        "the profile is known",
+    )
+    (found,) = namespace.pods(1)
+    (made,) = found["spec"]["containers"]
+    assert made["securityContext"]["runAsUser"] == 10001
+    assert made["securityContext"]["runAsGroup"] == 7
+    assert "/var/cache/app" in [mount["mountPath"] for mount in made["volumeMounts"]]
+    kubectl("delete", "imageprofile", namespace.name).require()

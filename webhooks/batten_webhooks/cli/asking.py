@@ -12,6 +12,7 @@ from batten_webhooks.cli import command_module
 from batten_webhooks.cli.files import Subject
 from batten_webhooks.engine import NO_FACTS
 from batten_webhooks.image_facts import ImageFacts
+from batten_webhooks.images.profiles import profile_of
 from batten_webhooks.messages import printable
 from batten_webhooks.reference import parse_reference
 from batten_webhooks.rules.rule import Facts
@@ -42,7 +43,6 @@ def facts(look_up: LookUp | None, found: Sequence[Subject]) -> Facts:
                 look_up.told.add(text)
                 print(f"batten: image {printable(text)}: {answer}", file=sys.stderr)
             continue
-        images[text] = command_module("batten_webhooks.images.facts").facts_of(
-            parse_reference(text), answer[1]
-        )
+        profile = profile_of(parse_reference(text))
+        images[text] = command_module("batten_webhooks.images.facts").facts_of(answer[1], profile)
     return Facts(images)

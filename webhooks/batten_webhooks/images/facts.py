@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batten_webhooks.image_facts import ImageFacts
+from batten_webhooks.image_facts import ImageFacts, Profile
 from batten_webhooks.images.content import Healthcheck, PlatformImage
-from batten_webhooks.images.profiles import profile_of
-from batten_webhooks.reference import Reference
 
 
-def facts_of(reference: Reference, platforms: Sequence[PlatformImage]) -> ImageFacts:
+def facts_of(platforms: Sequence[PlatformImage], profile: Profile | None) -> ImageFacts:
     """Platforms are built from one file: but for the user, the first speaks for all of them."""
     if not platforms:
-        return ImageFacts(profile=profile_of(reference))
+        return ImageFacts(profile=profile)
     users = {each.configuration.execution.user for each in platforms}
     first = platforms[0].configuration.execution
     return ImageFacts(
@@ -26,7 +24,7 @@ def facts_of(reference: Reference, platforms: Sequence[PlatformImage]) -> ImageF
         labels=first.labels or {},
         architectures=frozenset(each.platform.architecture for each in platforms),
         size=max(each.size for each in platforms),
-        profile=profile_of(reference),
+        profile=profile,
     )
 
 

@@ -7,12 +7,16 @@ from batten_webhooks.resources.crd import crds
 from batten_webhooks.resources.exception import HardeningException, read_exception
 from batten_webhooks.resources.invalid import Invalid
 from batten_webhooks.resources.policy import HardeningPolicy, read_policy
+from batten_webhooks.resources.profile import ClusterProfile, ImageProfile, read_profile
 
 __all__ = [
+    "ClusterProfile",
     "HardeningException",
     "HardeningPolicy",
+    "ImageProfile",
     "Invalid",
     "crds",
     "read_exception",
     "read_policy",
+    "read_profile",
 ]

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from batten_webhooks.resources.exception import ExceptionStatus, HardeningException
 from batten_webhooks.resources.model import GROUP, VERSION
 from batten_webhooks.resources.policy import HardeningPolicy, PolicyStatus
+from batten_webhooks.resources.profile import ImageProfile
 
 Json = dict[str, Any]
 _KEPT = frozenset(
@@ -76,6 +77,17 @@ def crds() -> dict[str, Json]:
                 _AGE,
             ],
         ),
+        "imageprofiles.yaml": _crd(
+            ImageProfile,
+            None,
+            "imageprofiles",
+            [
+                _column("Images", "string", ".spec.images"),
+                _column("User", "integer", ".spec.runAsUser"),
+                _column("Group", "integer", ".spec.runAsGroup"),
+                _AGE,
+            ],
+        ),
     }
     found: dict[str, Json] = json.loads(json.dumps(made))  # nothing in it is shared
     return found
@@ -85,12 +97,13 @@ def _column(name: str, kind: str, path: str) -> Json:
     return {"name": name, "type": kind, "jsonPath": path}
 
 
-def _crd(model: type[BaseModel], status: type[BaseModel], plural: str, columns: list[Json]) -> Json:
+def _crd(
+    model: type[BaseModel], status: type[BaseModel] | None, plural: str, columns: list[Json]
+) -> Json:
     kind = model.__name__
     spec = model.model_json_schema(by_alias=True)
     spec_schema = _structural(spec["properties"]["spec"], spec["$defs"], kept=True)
-    found = status.model_json_schema(by_alias=True)
-    schema = {
+    schema: Json = {
         "type": "object",
         "description": _words(model.__doc__),
         "required": [name for name in spec["required"] if name == "spec"],
@@ -99,9 +112,13 @@ def _crd(model: type[BaseModel], status: type[BaseModel], plural: str, columns: 
             "kind": {"type": "string", "description": f"{kind}."},
             "metadata": {"type": "object"},
             "spec": spec_schema,
-            "status": _structural(found, found.get("$defs", {}), kept=False),
         },
     }
+    version: Json = {"name": VERSION, "served": True, "storage": True}
+    if status is not None:
+        found = status.model_json_schema(by_alias=True)
+        schema["properties"]["status"] = _structural(found, found.get("$defs", {}), kept=False)
+        version["subresources"] = {"status": {}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -118,10 +135,7 @@ def _crd(model: type[BaseModel], status: type[BaseModel], plural: str, columns: 
             },
             "versions": [
                 {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
+                    **version,
                     "additionalPrinterColumns": columns,
                     "schema": {"openAPIV3Schema": schema},
                 }
