@@ -60,7 +60,8 @@ async def configuration(context: str = "") -> Configuration:
 class Cluster:
     """Connects at the first call; connects anew where its credentials are refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: str = "") -> None:
+        self._context = context
         self._client: ApiClient | None = None
 
     async def get(self, path: str) -> Object:
@@ -113,7 +114,7 @@ class Cluster:
         self, method: str, path: str, value: Object | None, media: str
     ) -> tuple[int, bytes]:
         if self._client is None:
-            self._client = ApiClient(await configuration())
+            self._client = ApiClient(await configuration(self._context))
             self._client.user_agent = "batten-operator"
         request = await self._client.param_serialize(
             method=method,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from batten_programs import programs_layer, why_no_programs
 from batten_tools import (
     CONTROL_PLANE,
     ToolError,
@@ -33,6 +34,8 @@ def main() -> int:
             say(f"no node: {why_no_node()}")
         else:
             say(f"node: {kubelet()}, {containerd()}")
+            why = why_no_programs()
+            say(f"no programs to run on it: {why}" if why else f"programs: {programs_layer()}")
     except ToolError as error:
         say(str(error))
         return 1

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from batten_cluster import ControlPlane
+from batten_command import batten
 from batten_e2e import eventually
 from batten_node import Node, node
 from batten_programs import Program, programs_layer, why_no_programs
@@ -21,6 +23,7 @@ from jsonpatch import apply_patch
 from batten_webhooks.engine import evaluate
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import PRESETS
+from batten_webhooks.resources import read_profile
 from batten_webhooks.rules.rule import Facts
 from batten_webhooks.verdict import acting
 from batten_webhooks.workload import read_object
@@ -330,6 +333,41 @@ def test_it_serves_through_batten(machine: Node, name: str) -> None:
     assert acting(verdict.remaining(), "Deny") == []
     changes = [each.change for each in verdict.changes]
     assert_serves(machine, apply_patch(value, operations(workload, changes)), program)
+
+
+def test_what_a_program_writes_is_learnt(machine: Node) -> None:
+    """nginx' profile says what nginx does; Python's web server writes nothing."""
+    kubectl = machine.plane.kubectl
+    names = ("nginx", "python")
+    for name in names:
+        value = pod(f"{name}-learn", PROGRAMS[name])
+        kubectl("create", "-f", "-", stdin=json.dumps(value)).require()
+    told = {}
+    for name in names:
+        eventually(lambda name=name: _serving(machine, name), f"{name} serves", SECONDS)  # type: ignore[misc]
+        for format_ in ("annotation", "profile"):
+            told[name, format_] = batten(
+                "learn",
+                f"{name}-learn",
+                f"--image={PROGRAMS[name].image}",
+                f"--format={format_}",
+                KUBECONFIG=str(machine.plane.kubeconfig),
+            )
+    written = '"app:/run,app:/var/cache/nginx"'
+    assert told["nginx", "annotation"].out == f"batten.dev/writable-paths: {written}\n"
+    assert told["nginx", "profile"].code == 2
+    assert "--user UID:GID" in told["nginx", "profile"].err
+    assert told["python", "annotation"].out == "# app has written nowhere else than below /tmp\n"
+    profile = read_profile(yaml.safe_load(told["python", "profile"].out))
+    assert (profile.profile.user, profile.profile.writable) == (10001, ())
+    for name in names:
+        kubectl("delete", "pod", f"{name}-learn", "--force", "--grace-period=0").require()
+
+
+def _serving(machine: Node, name: str) -> bytes | None:
+    asked = machine.plane.kubectl("get", "pod", f"{name}-learn", "-o", "json").stdout
+    address = json.loads(asked)["status"].get("podIP")
+    return _answer(address, PROGRAMS[name]) if address else None
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -118,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     _look_up(check)
 
     _images(commands)
+    _learn(commands)
 
     audit = _command(commands, "audit", "say what the workloads of a live cluster would meet")
     audit.set_defaults(run="batten_operator.audit")
@@ -250,6 +251,34 @@ def _images(commands: Commands) -> None:
     )
     _color(images)
     _registries(images)
+
+
+def _learn(commands: Commands) -> None:
+    learn = _command(commands, "learn", "say where a running container writes on its root")
+    learn.set_defaults(run="batten_operator.learn")
+    learn.add_argument("pod", metavar="POD", help="one whose root is not read-only yet")
+    learn.add_argument("--namespace", default="default", metavar="NAME", help="(default: default)")
+    learn.add_argument("--container", default="", metavar="NAME", help="where there are several")
+    learn.add_argument(
+        "--context", default="", metavar="NAME", help="a context of the kubeconfig file"
+    )
+    learn.add_argument(
+        "--image",
+        default="docker.io/library/busybox:1.37",
+        help="of the ephemeral container that looks; has sh and find (default: %(default)s)",
+    )
+    learn.add_argument(
+        "--format",
+        choices=("annotation", "profile"),
+        default="annotation",
+        help="of the Pod, or an ImageProfile (default: annotation)",
+    )
+    learn.add_argument(
+        "--user", default="", metavar="UID[:GID]", help="of the profile, if not the container's"
+    )
+    learn.add_argument(
+        "--seconds", type=int, default=60, help="how long to wait for it (default: 60)"
+    )
 
 
 def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
