@@ -1,0 +1,1 @@
+"""What scanners found in images, whoever tells it: read, bound to digests, and judged."""
