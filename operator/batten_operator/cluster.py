@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from aiohttp import ClientError
+from aiohttp import ClientError, ClientResponse
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -19,10 +22,27 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.ERROR)
 
 CALL_SECONDS = 10.0
+WATCH_SECONDS = 290
+# More than an object of etcd's can be.
+MOST_EVENT_BYTES = 8 * 2**20
+JSON = "application/json"
 MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 
 Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    value: Object | None = None
+    media: str = JSON
+    query: tuple[tuple[str, str], ...] = ()
+    accept: str = JSON
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 class ApiError(Exception):
@@ -65,64 +85,133 @@ class Cluster:
         self._client: ApiClient | None = None
 
     async def get(self, path: str) -> Object:
-        return await self._call("GET", path)
+        return await self._call(_Request("GET", path))
+
+    async def page(self, path: str, most: int, token: str = "") -> Object:
+        """Of a list as many items, from where its token says."""
+        query = (("limit", str(most)), *((("continue", token),) if token else ()))
+        return await self._call(_Request("GET", path, query=query))
 
     async def create(self, path: str, value: Object) -> Object:
-        return await self._call("POST", path, value)
+        return await self._call(_Request("POST", path, value))
 
     async def replace(self, path: str, value: Object) -> Object:
         """Raises ApiError 409 where `metadata.resourceVersion` is no longer the object's."""
-        return await self._call("PUT", path, value)
+        return await self._call(_Request("PUT", path, value))
 
     async def patch(self, path: str, value: Object) -> Object:
-        return await self._call("PATCH", path, value, STRATEGIC_MERGE)
+        return await self._call(_Request("PATCH", path, value, STRATEGIC_MERGE))
 
     async def merge(self, path: str, value: Object) -> Object:
         """A merge patch (RFC 7386), which every kind takes."""
-        return await self._call("PATCH", path, value, MERGE)
+        return await self._call(_Request("PATCH", path, value, MERGE))
 
     async def delete(self, path: str) -> Object:
-        return await self._call("DELETE", path)
+        return await self._call(_Request("DELETE", path))
+
+    async def watch(self, path: str, version: str) -> AsyncIterator[Object]:
+        """What changes below `path` after this resourceVersion, until the API server ends it, which
+        it does after WATCH_SECONDS. Raises ApiError."""
+        query = (
+            ("watch", "true"),
+            ("resourceVersion", version),
+            ("allowWatchBookmarks", "true"),
+            ("timeoutSeconds", str(WATCH_SECONDS)),
+        )
+        request = _Request("GET", path, query=query)
+        with _told(request, "the watch has gone silent"):
+            async with asyncio.timeout(CALL_SECONDS):
+                response = await self._open(request, WATCH_SECONDS + CALL_SECONDS)
+            try:
+                if response.status >= 400:
+                    raise ApiError(f"{request}: HTTP {response.status}", response.status)
+                async for line in _lines(response):
+                    yield _object(request, response.status, line)
+            finally:
+                response.close()
+
+    async def text(self, path: str, most: int) -> bytes:
+        """What is no object, such as a log; of what is longer one byte more than `most`. Raises
+        ApiError."""
+        request = _Request("GET", path, accept="*/*")
+        with _told(request, f"no answer within {CALL_SECONDS:g} s"):
+            async with asyncio.timeout(CALL_SECONDS):
+                response = await self._open(request, CALL_SECONDS)
+                try:
+                    body = bytearray()
+                    async for data in response.content.iter_any():
+                        body += data
+                        if len(body) > most:
+                            break
+                finally:
+                    response.close()
+        if response.status >= 400:
+            raise ApiError(f"{request}: HTTP {response.status}", response.status)
+        return bytes(body[: most + 1])
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
             self._client = None
 
-    async def _call(
-        self, method: str, path: str, value: Object | None = None, media: str = "application/json"
-    ) -> Object:
+    async def _call(self, request: _Request) -> Object:
         """Raises ApiError, and nothing else."""
-        try:
+        with _told(request, f"no answer within {CALL_SECONDS:g} s"):
             async with asyncio.timeout(CALL_SECONDS):
-                status, body = await self._send(method, path, value, media)
-        except TimeoutError:
-            raise ApiError(f"{method} {path}: no answer within {CALL_SECONDS:g} s") from None
-        except (ClientError, OSError) as error:
-            raise ApiError(f"{method} {path}: {error or type(error).__name__}") from None
+                response = await self._open(request, CALL_SECONDS)
+                status, body = response.status, await response.read()
         if status == 401:
             await self.close()
-        try:
-            answer: Object = msgspec.json.decode(body, type=dict[str, Any])
-        except msgspec.DecodeError:
-            raise ApiError(f"{method} {path}: HTTP {status}, no JSON", status) from None
+        answer = _object(request, status, body)
         if status >= 400:
-            raise ApiError(f"{method} {path}: {answer.get('message') or f'HTTP {status}'}", status)
+            raise ApiError(f"{request}: {answer.get('message') or f'HTTP {status}'}", status)
         return answer
 
-    async def _send(
-        self, method: str, path: str, value: Object | None, media: str
-    ) -> tuple[int, bytes]:
+    async def _open(self, request: _Request, seconds: float) -> ClientResponse:
+        """The answer's body is not read yet."""
         if self._client is None:
             self._client = ApiClient(await configuration(self._context))
             self._client.user_agent = "batten-operator"
-        request = await self._client.param_serialize(
-            method=method,
-            resource_path=path,
-            query_params=[],
-            header_params={"Accept": "application/json", "Content-Type": media},
-            body=value,
+        call = await self._client.param_serialize(
+            method=request.method,
+            resource_path=request.path,
+            query_params=list(request.query),
+            header_params={"Accept": request.accept, "Content-Type": request.media},
+            body=request.value,
             auth_settings=["BearerToken"],
         )
-        response = await self._client.call_api(*request, _request_timeout=CALL_SECONDS)
-        return response.status, await response.read()
+        answer = await self._client.call_api(*call, _request_timeout=seconds)
+        response: ClientResponse = answer.response
+        return response
+
+
+@contextmanager
+def _told(request: _Request, silence: str) -> Iterator[None]:
+    """Raises ApiError for whatever keeps an answer away."""
+    try:
+        yield
+    except TimeoutError:
+        raise ApiError(f"{request}: {silence}") from None
+    except (ClientError, OSError) as error:
+        raise ApiError(f"{request}: {error or type(error).__name__}") from None
+
+
+def _object(request: _Request, status: int, body: bytes) -> Object:
+    """Raises ApiError."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ApiError(f"{request}: HTTP {status}, no JSON", status) from None
+
+
+async def _lines(response: ClientResponse) -> AsyncIterator[bytes]:
+    """An event each. Raises ApiError for one that is longer than any object may be."""
+    held = bytearray()
+    async for data in response.content.iter_any():
+        held += data
+        *lines, rest = held.split(b"\n")
+        for line in lines:
+            yield bytes(line)
+        held = rest
+        if len(held) > MOST_EVENT_BYTES:
+            raise ApiError("a watch sent an event that is too long")

@@ -36,9 +36,10 @@ from batten_operator.own_reviews import REVIEWED
 from batten_operator.policies import Policies
 from batten_operator.settings import Address
 from batten_webhooks.guard import judge_namespace
-from batten_webhooks.inquiry import FactsNeeded, Source
+from batten_webhooks.inquiry import FactsNeeded, Inquiry, Source
 from batten_webhooks.resources.model import GROUP
 from batten_webhooks.review import API_VERSION, Answer, BadReview, NamespaceUnknown, respond
+from batten_webhooks.rules.rule import Facts
 
 if TYPE_CHECKING:
     from kopf import WebhookClientConfig, WebhookFn
@@ -234,7 +235,7 @@ class AdmissionServer:
 
     async def _knowing(self, webhook: Judge, body: bytes, query: str) -> Answer:
         """Judged once everything is known that decides, which mostly it is."""
-        source: Source | None = self._images.known if self._images is not None else None
+        source: Source = self._images.known if self._images is not None else _nothing_known
         try:
             return self._judged(webhook, body, source)
         except NamespaceUnknown as unknown:
@@ -253,7 +254,7 @@ class AdmissionServer:
         facts = await self._images.gather(needed.inquiry, seconds)
         return lambda _: facts
 
-    def _judged(self, webhook: Judge, body: bytes, source: Source | None) -> Answer:
+    def _judged(self, webhook: Judge, body: bytes, source: Source) -> Answer:
         try:
             if webhook == "namespaces":
                 return judge_namespace(body, self._policies.governance)
@@ -321,6 +322,11 @@ class AdmissionServer:
             text = f"not ready: {', '.join(sorted(self._waiting))}\n"
             return web.Response(status=503, text=text)
         return web.Response(text="ok\n")
+
+
+def _nothing_known(_: Inquiry) -> Facts:
+    """Where nobody looks images up no scan of theirs is known, which is not that none is needed."""
+    return Facts(scans={})
 
 
 class _Connections(web.Server):

@@ -108,8 +108,15 @@ class _Evaluation:
     def _take(self, setting: Setting, found: Finding | Unknown) -> None:
         if isinstance(found, Finding):
             self._take_finding(setting, found)
-        elif setting.mutation != "Disabled" and self._mutable:
+        elif self._asks(setting):
             self.unknowns.append(replace(found, rule=setting.rule.name))
+
+    def _asks(self, setting: Setting) -> bool:
+        """Whether a doubt of the rule concerns anybody: those who are changed, or judged by what
+        nobody can change."""
+        if setting.rule.mutates:
+            return setting.mutation != "Disabled" and self._mutable
+        return self._judge and bool(setting.actions)
 
     def _take_finding(self, setting: Setting, finding: Finding) -> None:
         rule, mutation = setting.rule, setting.mutation

@@ -8,21 +8,26 @@ from msgspec import Struct
 
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.reference import Reference
-from batten_webhooks.rules import no_latest_tag, pinned_digest
+from batten_webhooks.rules import no_latest_tag, pinned_digest, scanned_image
 from batten_webhooks.rules.pinned_digest import readable, to_pin
 from batten_webhooks.rules.rule import Facts
+from batten_webhooks.rules.scanned_image import Source as ScanSource
+from batten_webhooks.rules.scanned_image import to_look_for
 from batten_webhooks.workload import Workload
 
 
 class Inquiry(Struct, frozen=True):
     """References by the text that names them: `pin` are those whose tags are to be resolved, `read`
-    those whose configuration counts. `secrets` are the policy's own, for Pods of `namespace`."""
+    those whose configuration counts, `scan` those whose scans do, from `sources`. `secrets` are the
+    policy's own, for Pods of `namespace`."""
 
     namespace: str
     workload: Workload
     pin: Mapping[str, Reference]
     read: Mapping[str, Reference]
     secrets: tuple[str, ...] = ()
+    scan: Mapping[str, Reference] = {}
+    sources: tuple[ScanSource, ...] = ()
 
 
 class FactsNeeded(Exception):
@@ -38,25 +43,35 @@ Source = Callable[[Inquiry], Facts | None]
 
 
 def inquire(
-    workload: Workload, namespace: str, policy: Policy, digests: Collection[str] = ()
+    workload: Workload,
+    namespace: str,
+    policy: Policy,
+    digests: Collection[str] = (),
+    *,
+    judge: bool = True,
 ) -> Inquiry | None:
-    """None where nothing has to be known. Those of `digests` are."""
-    pinning = latest = None
+    """None where nothing has to be known. Those of `digests` are; without `judge` only what changes
+    depend on has to be."""
+    pinning = latest = scanning = None
     reading = False
     for setting in policy.settings:
         if setting.rule is pinned_digest.RULE:
             pinning = setting
         elif setting.rule is no_latest_tag.RULE:
             latest = setting
+        elif setting.rule is scanned_image.RULE:
+            scanning = setting if judge and setting.actions else None
         elif setting.rule.reads_images:
             reading = reading or bool(setting.actions) or setting.mutation != "Disabled"
     pin = {} if pinning is None else _to_pin(workload, pinning, latest)
     pin = {text: found for text, found in pin.items() if text not in digests}
     read = _named(workload) if reading else {}
-    if not (pin or read):
+    scan = {} if scanning is None else to_look_for(workload, scanning.parameters)
+    if not (pin or read or scan):
         return None
     secrets = pinning.parameters.image_pull_secrets if pinning is not None else ()
-    return Inquiry(namespace, workload, pin, read, secrets)
+    sources = scanning.parameters.sources if scanning is not None else ()
+    return Inquiry(namespace, workload, pin, read, secrets, scan, sources)
 
 
 def _to_pin(workload: Workload, pinning: Setting, latest: Setting | None) -> dict[str, Reference]:

@@ -202,7 +202,7 @@ class Known:
         facts: Facts | None = None,
     ) -> Verdict:
         """By these facts, or those that are asked for. Raises FactsNeeded."""
-        facts = facts or self.asked(request, workload, governed)
+        facts = facts or self.asked(request, workload, governed, judge=judge)
         return evaluate(
             workload, governed.policy, facts, judge=judge, exemptions=governed.exemptions
         )
@@ -213,14 +213,16 @@ class Known:
         workload: Workload,
         governed: Governed,
         digests: Mapping[str, str | Missing] = NO_DIGESTS,
+        *,
+        judge: bool = True,
     ) -> Facts:
         """What has to be known; `digests` are, whatever registries say. Raises FactsNeeded."""
         found = self.facts
         if self.images is not None:
-            inquiry = inquire(workload, request.namespace, governed.policy, digests)
-            known = self.images(inquiry) if inquiry is not None else found
-            if inquiry is not None and known is None:
-                raise FactsNeeded(inquiry)
+            asked = inquire(workload, request.namespace, governed.policy, digests, judge=judge)
+            known = self.images(asked) if asked is not None else found
+            if asked is not None and known is None:
+                raise FactsNeeded(asked)
             found = known or found
         if digests:
             digests = {**found.digests, **digests}
@@ -229,6 +231,8 @@ class Known:
             digests or found.digests,
             found.architectures,
             request.userInfo.username,
+            found.scans,
+            self.now,
         )
 
 
@@ -329,7 +333,7 @@ def _of_new_images(
     }
     if not changed:
         return NOTHING
-    facts = known.asked(request, workload, governed, running)
+    facts = known.asked(request, workload, governed, running, judge=False)
     verdict = known.verdict(request, workload, governed, judge=False, facts=facts)
 
     def of_changed(applied: Iterable[AppliedChange]) -> tuple[AppliedChange, ...]:

@@ -226,7 +226,9 @@ class Images:
         configuration = await self._registries.configuration(
             reference, manifest.config.digest, keyring
         )
-        return PlatformImage(configuration.platform, digest, manifest.size, configuration)
+        return PlatformImage(
+            configuration.platform, digest, manifest.size, configuration, manifest.config.digest
+        )
 
 
 def _tag_key(reference: Reference, keyring: Keyring) -> tuple[str, str]:

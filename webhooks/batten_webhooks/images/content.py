@@ -110,12 +110,14 @@ class Configuration(Struct, frozen=True):
 
 
 class PlatformImage(Struct, frozen=True):
-    """What one platform's nodes would run. `size` is what they pull, compressed, in bytes."""
+    """What one platform's nodes would run: `digest` is its manifest's, `configuration_digest` what
+    runtimes call the image's id. `size` is what they pull, compressed, in bytes."""
 
     platform: Platform
     digest: str
     size: int
     configuration: Configuration
+    configuration_digest: str = ""
 
 
 class _MediaType(Struct):

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from batten_webhooks.resources.exception import ExceptionStatus, HardeningException
+from batten_webhooks.resources.image_scan import ImageScan, ImageScanStatus
 from batten_webhooks.resources.model import GROUP, VERSION
 from batten_webhooks.resources.policy import HardeningPolicy, PolicyStatus
 from batten_webhooks.resources.profile import ImageProfile
@@ -74,6 +75,19 @@ def crds() -> dict[str, Json]:
                 _column("Expires", "string", ".spec.expires"),
                 _ACCEPTED,
                 {**_column("Reason", "string", ".spec.reason"), "priority": 1},
+                _AGE,
+            ],
+        ),
+        "imagescans.yaml": _crd(
+            ImageScan,
+            ImageScanStatus,
+            "imagescans",
+            [
+                _column("Image", "string", ".spec.image"),
+                _column("Platform", "string", ".spec.platform"),
+                _column("Scanner", "string", ".spec.scanner.name"),
+                _column("Scanned", "date", ".spec.scannedAt"),
+                _column("Phase", "string", ".status.phase"),
                 _AGE,
             ],
         ),

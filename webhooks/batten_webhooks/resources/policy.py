@@ -6,7 +6,9 @@ A rule's `parameters` are its options, in camelCase: this file need not change f
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, Field, create_model, model_validator
@@ -103,31 +105,74 @@ def _rule_model(rule: Rule) -> type[Model]:
             " the rule does not hold. Pods that a controller creates are the controller's.",
         ),
     )
-    hints = get_type_hints(rule.parameters)
-    for parameter in fields(rule.parameters):
-        default = parameter.default
-        told = list(default) if isinstance(default, tuple) else default
-        options[parameter.name] = (
-            _yaml_type(hints[parameter.name]),
-            Field(told, description=f"{_first_sentence(rule)} Default: {told}."),
-        )
-    return create_model(
-        "".join(word.title() for word in rule.name.split("-")),
-        __base__=Model,
-        __doc__=rule.summary + ".",
-        **options,
-    )
+    name = "".join(word.title() for word in rule.name.split("-"))
+    options |= _options(rule.parameters, _first_sentence(rule.parameters))
+    return create_model(name, __base__=Model, __doc__=rule.summary + ".", **options)
 
 
-def _first_sentence(rule: Rule) -> str:
-    """What the rule's options are, in its own words."""
-    return f"{' '.join((rule.parameters.__doc__ or '').split()).partition('. ')[0].rstrip('.')}."
+def _options(shape: Any, general: str) -> dict[str, Any]:
+    """The fields of a dataclass, each described by its own annotation or by the `general` words."""
+    hints, options = get_type_hints(shape, include_extras=True), dict[str, Any]()
+    for option in fields(shape):
+        hint, description = hints[option.name], general
+        if get_origin(hint) is Annotated:
+            hint, description = get_args(hint)
+        default: Any = option.default
+        if isinstance(default, tuple):
+            default = [] if any(map(is_dataclass, default)) else list(default)
+        if default is MISSING:
+            default = ...
+        elif default not in ("", []) or description is general:
+            description += f" Default: {default}."
+        options[option.name] = _yaml_type(hint), Field(default, description=description)
+    return options
+
+
+def _first_sentence(shape: Any) -> str:
+    """What the options are, in the rule's own words."""
+    return f"{' '.join((shape.__doc__ or '').split()).partition('. ')[0].rstrip('.')}."
 
 
 def _yaml_type(hint: Any) -> Any:
     if get_origin(hint) is tuple:
-        return Annotated[list[get_args(hint)[0]], Field(max_length=100)]  # type: ignore[misc]
-    return hint
+        return Annotated[list[_yaml_type(get_args(hint)[0])], Field(max_length=100)]  # type: ignore[misc]
+    return _option_model(hint) if isinstance(hint, type) and is_dataclass(hint) else hint
+
+
+@cache
+def _option_model(shape: type[Any]) -> type[Model]:
+    """An option that is an object itself."""
+    options = _options(shape, _first_sentence(shape))
+    return create_model(shape.__name__, __base__=Model, __doc__=shape.__doc__, **options)
+
+
+class _Within(ValueError):
+    """What is wrong with an option of an option."""
+
+    def __init__(self, place: Location, shape: Any, error: ValueError) -> None:
+        super().__init__(str(error))
+        self.place, self.shape = place, shape
+
+
+def _made(shape: Any, said: Mapping[str, Any]) -> Any:
+    """What a model said, as the rule's own dataclass. Raises ValueError."""
+    hints = get_type_hints(shape)
+    return shape(**{name: _option(name, hints[name], value) for name, value in said.items()})
+
+
+def _option(name: str, hint: Any, value: Any) -> Any:
+    if get_origin(hint) is not tuple:
+        return value
+    (item, _) = get_args(hint)
+    if not is_dataclass(item):
+        return tuple(value)
+    made = []
+    for index, each in enumerate(value):
+        try:
+            made.append(_made(item, each))
+        except ValueError as error:
+            raise _Within((to_camel(name), index), item, error) from None
+    return tuple(made)
 
 
 Rules = create_model(
@@ -228,7 +273,7 @@ def read_policy(value: Any) -> GoverningPolicy:
         try:
             settings.append(_setting(rule, model, spec.defaults))
         except ValueError as error:
-            wrong.append(_parameter(rule, str(error)))
+            wrong.append(_located(("spec", "rules", rule.name), rule.parameters, error))
     if wrong or version is None:
         raise Invalid(wrong)
     name, match = policy.metadata.name, spec.match
@@ -254,14 +299,11 @@ def _setting(rule: Rule, model: Any, defaults: Defaults) -> Setting:
     exempt_users = said.pop("exempt_users", ())
     if actions is None:
         actions = defaults.validation_actions if rule.actions == DENY else rule.actions
-    parameters = {
-        name: tuple(each) if isinstance(each, list) else each for name, each in said.items()
-    }
     return Setting(
         rule=rule,
         mutation=mutation if rule.mutates else "Disabled",
         actions=frozenset(actions),
-        parameters=rule.parameters(**parameters),
+        parameters=_made(rule.parameters, said),
         exempt_users=frozenset(exempt_users),
     )
 
@@ -272,10 +314,12 @@ def _version(text: str) -> Version | None:
     return next((v for v in VERSIONS if text == f"v{v[0]}.{v[1]}"), None)
 
 
-def _parameter(rule: Rule, text: str) -> tuple[Location, str]:
-    """A rule's complaint of its parameters, which it begins with the name of one."""
-    location: Location = ("spec", "rules", rule.name)
-    for parameter in fields(rule.parameters):
+def _located(location: Location, shape: Any, error: ValueError) -> tuple[Location, str]:
+    """A complaint of options, which begins with the name of one."""
+    text = str(error)
+    if isinstance(error, _Within):
+        location, shape = location + error.place, error.shape
+    for parameter in fields(shape):
         alias = to_camel(parameter.name)
         if text.startswith(parameter.name + " "):
             location, text = (*location, alias), text.removeprefix(parameter.name + " ")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from batten_webhooks.evidence.scans import Scans
 from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.verdict import Action, Finding, Unknown
 from batten_webhooks.workload import Workload
@@ -45,12 +46,16 @@ class Facts:
     `digests` are what tags mean; nobody has asked for those that are not among them.
     `architectures` are those of the cluster's nodes, none where that is not known.
     `requester` is who asks for the object, as the API server names users; "" where nobody does.
+    `scans` are what was found of images' scans, by their references; None where nobody looks for
+    any. `now` is in Unix seconds.
     """
 
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     digests: Mapping[str, str | Missing] = field(default_factory=dict)
     architectures: frozenset[str] = frozenset()
     requester: str = ""
+    scans: Mapping[str, Scans] | None = None
+    now: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,219 @@
+"""Whether what is known of an image's scans lets it run. Pure: no I/O, and time is given.
+
+Every platform that nodes have needs a scan that counts; of all scans that count the worst finding
+decides, unless VEX or a policy lifts it. One source never hides another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from batten_webhooks.evidence.model import ScanEvidence, Severity, Statement, Vulnerability
+from batten_webhooks.evidence.scans import Platform, Scans
+
+# Clocks differ; more than so many seconds ahead is of no true scan.
+SKEW_SECONDS = 300.0
+LIFTING = frozenset(("not_affected", "fixed"))
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What is asked of scans. Durations are in seconds, 0 where nothing is asked.
+
+    `database` is how old a scanner's knowledge may have been when it scanned. A vulnerability that
+    became known less than `grace` ago is passed over. `allowed` are vulnerabilities with when that
+    ends, in Unix seconds.
+    """
+
+    max_age: float
+    database: float = 0.0
+    fail_on: frozenset[Severity] = frozenset(("CRITICAL",))
+    ignore_unfixed: bool = False
+    vex: bool = True
+    grace: float = 0.0
+    end_of_life: bool = False
+    allowed: tuple[tuple[str, float], ...] = ()
+
+
+class Bad(Struct, frozen=True):
+    """A vulnerability that decides, and who tells of it."""
+
+    vulnerability: Vulnerability
+    origin: str
+
+
+class Judgement(Struct, frozen=True):
+    """`missing` are sentences on why there is no scan that counts, `bad` what was found, the worst
+    first; `ended` are the origins that say that the distribution gets no more fixes."""
+
+    missing: tuple[str, ...] = ()
+    bad: tuple[Bad, ...] = ()
+    ended: tuple[str, ...] = ()
+
+
+def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
+    """`now` is in Unix seconds."""
+    if scans.error:
+        return Judgement((scans.error,))
+    counting: list[tuple[str, ScanEvidence]] = []
+    reasons = [f"{each.origin} {each.why}" for each in scans.rejected]
+    left = {platform.name for platform in scans.platforms}
+    for each in scans.found:
+        evidence = each.document
+        if not isinstance(evidence, ScanEvidence):
+            continue
+        covered = covers(evidence, scans)
+        flaw = _flaw(evidence, demands, now) if covered else _foreign(evidence, scans)
+        if flaw:
+            reasons.append(f"{each.origin} {flaw}")
+            continue
+        counting.append((each.origin, evidence))
+        left.difference_update(platform.name for platform in covered)
+    if left or not counting:
+        return Judgement(tuple(_missing(scans, reasons, left, some=bool(counting))))
+    statements = list(_statements(scans, counting)) if demands.vex else []
+    allowed = {name for name, end in demands.allowed if end > now}
+    bad = [
+        Bad(vulnerability, origin)
+        for origin, evidence in counting
+        for vulnerability in evidence.vulnerabilities
+        if _decides(vulnerability, demands, allowed, now) and not _lifted(vulnerability, statements)
+    ]
+    ended = [origin for origin, evidence in counting if evidence.end_of_life]
+    return Judgement((), _ordered(bad), tuple(ended) if demands.end_of_life else ())
+
+
+# --- what counts --------------------------------------------------------------------------------
+
+
+def covers(evidence: ScanEvidence, scans: Scans) -> Sequence[Platform]:
+    """The platforms that the scan was of. What names the index alone was of one of them, and says
+    not of which, unless nodes have one only."""
+    named = [each for each in scans.platforms if not each.digests.isdisjoint(evidence.digests)]
+    if not named and evidence.digests == {scans.digest} and len(scans.platforms) == 1:
+        return scans.platforms
+    return named
+
+
+def _foreign(evidence: ScanEvidence, scans: Scans) -> str:
+    names = ", ".join(each.name for each in scans.platforms)
+    if scans.digest not in evidence.digests:
+        return "is of another image: it names none of its digests"
+    if len(evidence.digests) > 1:
+        return f"is of a platform that nodes do not have: they have {names}"
+    return f"names the index alone, and not which of {names} was scanned"
+
+
+def _flaw(evidence: ScanEvidence, demands: Demands, now: float) -> str:
+    """Why a scan of the image does not count, "" where it does."""
+    if not evidence.scanned:
+        return "does not say when it was made"
+    if evidence.scanned > now + SKEW_SECONDS:
+        return f"says that it was made at {moment(evidence.scanned)}, which is to come"
+    age = now - evidence.scanned
+    if age > demands.max_age:
+        return f"is {span(age)} old, and at most {span(demands.max_age)} are allowed"
+    return _database_flaw(evidence, demands.database) if demands.database else ""
+
+
+def _database_flaw(evidence: ScanEvidence, most: float) -> str:
+    if not evidence.database:
+        return "does not say how old the scanner's database was"
+    behind = evidence.scanned - evidence.database
+    if behind > most:
+        return (
+            f"was made with a database that was {span(behind)} old,"
+            f" and at most {span(most)} are allowed"
+        )
+    return ""
+
+
+def _missing(scans: Scans, reasons: list[str], left: set[str], *, some: bool) -> Iterator[str]:
+    if not reasons and not some:
+        yield "nothing was found"
+    if some:
+        yield f"no scan that counts is of {', '.join(sorted(left))}"
+    yield from reasons
+
+
+# --- what decides -------------------------------------------------------------------------------
+
+
+def _decides(
+    vulnerability: Vulnerability, demands: Demands, allowed: Collection[str], now: float
+) -> bool:
+    if vulnerability.severity not in demands.fail_on or vulnerability.id in allowed:
+        return False
+    if demands.ignore_unfixed and vulnerability.fix != "fixed":
+        return False
+    fresh = demands.grace and now - vulnerability.published < demands.grace
+    return not (vulnerability.published and fresh)
+
+
+def _statements(scans: Scans, counting: Iterable[tuple[str, ScanEvidence]]) -> Iterator[Statement]:
+    """Those that are of this image, whether by themselves or by what they came with."""
+    mine = scans.digests
+    for _, evidence in counting:
+        yield from (each for each in evidence.statements if _binds(each, mine, mine))
+    for document in (each.document for each in scans.found):
+        if not isinstance(document, ScanEvidence):
+            yield from (
+                each for each in document.statements if _binds(each, document.digests, mine)
+            )
+
+
+def _binds(statement: Statement, bound: frozenset[str], mine: frozenset[str]) -> bool:
+    return not (statement.products or bound).isdisjoint(mine)
+
+
+def _lifted(vulnerability: Vulnerability, statements: Iterable[Statement]) -> bool:
+    """By the newest statement on it; of two of one time the stricter one."""
+    about = [
+        each
+        for each in statements
+        if vulnerability.id in each.names and each.package in ("", vulnerability.package)
+    ]
+    if not about:
+        return False
+    newest = max(each.time for each in about)
+    return all(each.status in LIFTING for each in about if each.time == newest)
+
+
+_SEVERITIES = {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 2, "LOW": 3, "NEGLIGIBLE": 4, "UNKNOWN": 5}
+
+
+def _ordered(bad: Iterable[Bad]) -> tuple[Bad, ...]:
+    """Each once, whoever tells of it."""
+    once: dict[tuple[str, str], Bad] = {}
+    for each in bad:
+        once.setdefault((each.vulnerability.id, each.vulnerability.package), each)
+    return tuple(sorted(once.values(), key=_rank))
+
+
+def _rank(bad: Bad) -> tuple[int, str, str]:
+    found = bad.vulnerability
+    return _SEVERITIES[found.severity], found.id, found.package
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def span(seconds: float) -> str:
+    """How long, in the largest unit that leaves at least two of it."""
+    for unit, name in ((DAY, "days"), (HOUR, "hours"), (MINUTE, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def moment(at: float) -> str:
+    """In RFC 3339."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.0f}"
