@@ -24,9 +24,13 @@ class Unreadable(ValueError):
     """A document that is no evidence; the message completes "DOCUMENT …"."""
 
 
+class NotEvidence(Unreadable):
+    """A document of a kind that says nothing of vulnerabilities, such as an SBOM."""
+
+
 class Vulnerability(Struct, frozen=True):
     """One that a scanner found in one package. `fixed_in` are versions as the scanner writes them,
-    "" for none; `published` is when it became known."""
+    "" for none; `published` is when it became known; `aliases` are its other names."""
 
     id: str
     severity: Severity
@@ -35,13 +39,14 @@ class Vulnerability(Struct, frozen=True):
     fixed_in: str = ""
     fix: Fix = "unknown"
     published: float = 0.0
+    aliases: tuple[str, ...] = ()
 
 
 class Statement(Struct, frozen=True):
     """Of a VEX document: what is true of vulnerabilities, by all of their names, in `products`.
 
     `products` are digests; none means whatever image the document is bound to. `package` limits it
-    to one package, by name; "" is all of them.
+    to one package, by name, and `installed` to one version of it; "" is all of them.
     """
 
     names: frozenset[str]
@@ -49,6 +54,7 @@ class Statement(Struct, frozen=True):
     time: float = 0.0
     products: frozenset[str] = frozenset()
     package: str = ""
+    installed: str = ""
     justification: str = ""
 
 
