@@ -43,7 +43,7 @@ def collect(
     return Scans(
         digest=digest,
         platforms=tuple(
-            Platform(str(each.platform), frozenset((each.digest, each.configuration_digest)) - {""})
+            Platform(str(each.platform), each.digest, each.configuration_digest)
             for each in platforms
         ),
         found=tuple(each for each in outcomes if isinstance(each, Found)),

@@ -48,10 +48,12 @@ class Bad(Struct, frozen=True):
 
 
 class Judgement(Struct, frozen=True):
-    """`missing` are sentences on why there is no scan that counts, `bad` what was found, the worst
-    first; `ended` are the origins that say that the distribution gets no more fixes."""
+    """`missing` are sentences on why there is no scan that counts of the platforms `left`; `bad` is
+    what was found, the worst first; `ended` are the origins that say that the distribution gets no
+    more fixes."""
 
     missing: tuple[str, ...] = ()
+    left: tuple[Platform, ...] = ()
     bad: tuple[Bad, ...] = ()
     ended: tuple[str, ...] = ()
 
@@ -62,7 +64,7 @@ def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
         return Judgement((scans.error,))
     counting: list[tuple[str, ScanEvidence]] = []
     reasons = [f"{each.origin} {each.why}" for each in scans.rejected]
-    left = {platform.name for platform in scans.platforms}
+    left = list(scans.platforms)
     for each in scans.found:
         evidence = each.document
         if not isinstance(evidence, ScanEvidence):
@@ -73,9 +75,9 @@ def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
             reasons.append(f"{each.origin} {flaw}")
             continue
         counting.append((each.origin, evidence))
-        left.difference_update(platform.name for platform in covered)
+        left = [platform for platform in left if platform not in covered]
     if left or not counting:
-        return Judgement(tuple(_missing(scans, reasons, left, some=bool(counting))))
+        return Judgement(tuple(_missing(reasons, left, some=bool(counting))), tuple(left))
     statements = list(_statements(scans, counting)) if demands.vex else []
     allowed = {name for name, end in demands.allowed if end > now}
     bad = [
@@ -85,7 +87,7 @@ def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
         if _decides(vulnerability, demands, allowed, now) and not _lifted(vulnerability, statements)
     ]
     ended = [origin for origin, evidence in counting if evidence.end_of_life]
-    return Judgement((), _ordered(bad), tuple(ended) if demands.end_of_life else ())
+    return Judgement((), (), _ordered(bad), tuple(ended) if demands.end_of_life else ())
 
 
 # --- what counts --------------------------------------------------------------------------------
@@ -133,11 +135,11 @@ def _database_flaw(evidence: ScanEvidence, most: float) -> str:
     return ""
 
 
-def _missing(scans: Scans, reasons: list[str], left: set[str], *, some: bool) -> Iterator[str]:
+def _missing(reasons: list[str], left: list[Platform], *, some: bool) -> Iterator[str]:
     if not reasons and not some:
         yield "nothing was found"
     if some:
-        yield f"no scan that counts is of {', '.join(sorted(left))}"
+        yield f"no scan that counts is of {', '.join(each.name for each in left)}"
     yield from reasons
 
 

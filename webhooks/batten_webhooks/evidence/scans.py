@@ -13,10 +13,15 @@ Flaw = Literal["forged", "foreign", "too-big", "unreadable", "unavailable"]
 
 
 class Platform(Struct, frozen=True):
-    """One that nodes have; `digests` are those of its manifest and of its configuration."""
+    """One that nodes have, with the digests of its manifest and of its configuration."""
 
     name: str
-    digests: frozenset[str]
+    manifest: str
+    configuration: str = ""
+
+    @property
+    def digests(self) -> frozenset[str]:
+        return frozenset((self.manifest, self.configuration)) - {""}
 
 
 class Found(Struct, frozen=True, eq=False):
