@@ -15,16 +15,20 @@ from typing import NoReturn
 from batten_operator import reports, status
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster
-from batten_operator.events import Events
+from batten_operator.events import Events, of_running
 from batten_operator.facts import ImageFacts
 from batten_operator.lease import Lease
 from batten_operator.metrics import Metrics
 from batten_operator.pinner import Pinner
 from batten_operator.policies import Policies
+from batten_operator.running_scans import RunningScans
 from batten_operator.scan import Scan, governing_in, reader
+from batten_operator.scanner import Scanner
 from batten_operator.settings import Settings
+from batten_operator.stored_scans import StoredScans
+from batten_webhooks.audit import Audit, Owner
 from batten_webhooks.governance import ALWAYS_EXEMPT, Governance
-from batten_webhooks.rules import RULES
+from batten_webhooks.rules import RULES, scanned_image
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +61,29 @@ class Controller:
         self._lease = Lease(cluster, settings.namespace, LEASE, identity)
         self._exempt = ALWAYS_EXEMPT | settings.exempt_namespaces | {settings.namespace}
         self._pinner: Pinner | None = None
+        self._scanner: Scanner | None = None
+        self._running: RunningScans | None = None
+        self._stored = StoredScans(cluster)
+        self._namespace = settings.namespace
+        self._bad: set[tuple[Owner, str]] = set()
         self._judged = policies.governance
         self._woken = asyncio.Event()
 
-    def pin(self, images: ImageFacts) -> None:
-        """Where it leads it sees to revisions without digests, too."""
+    def look_up(self, images: ImageFacts, scans: StoredScans) -> None:
+        """Where it leads it sees to revisions without digests and to images without scans, too."""
         self._pinner = Pinner(
             self._cluster, self._policies, images, self._budget, self._exempt, self._events
+        )
+        self._running = RunningScans(images, self._policies)
+        self._stored = scans
+        self._scanner = Scanner(
+            self._cluster,
+            self._namespace,
+            scans,
+            self._budget,
+            self._events,
+            images.keyring,
+            self._running.due,
         )
 
     def wake(self, governance: Governance) -> None:
@@ -81,6 +101,8 @@ class Controller:
             group.create_task(self._look_again())
             if self._pinner is not None:
                 group.create_task(self._pinner.run())
+            if self._scanner is not None:
+                group.create_task(self._scanner.run())
 
     async def _look_again(self) -> NoReturn:
         while True:
@@ -108,6 +130,9 @@ class Controller:
         async with reader() as opened:
             governing = await governing_in(opened, governance)
             scan = Scan(opened, governing, RULE_NAMES, exempt=self._exempt)
+            if self._running is not None:
+                self._running.begin()
+                scan.facts = self._running.facts
             audit = await scan.run()
         for problem in audit.problems:
             logger.warning("not judged: %s", problem)
@@ -116,4 +141,20 @@ class Controller:
             self._cluster, self._budget, self._policies, audit, time.time()
         ):
             self._events.tell(event)
+        self._tell_of_images(audit, scan.owners)
         await reports.write(self._cluster, self._budget, audit, scan.owners)
+        if self._running is not None:
+            await self._running.ask()
+            await self._running.drop_unused(self._cluster, self._stored)
+
+    def _tell_of_images(self, audit: Audit, owners: list[Owner]) -> None:
+        """An Event of what runs and would be refused by now, once."""
+        bad: dict[tuple[Owner, str], str] = {}
+        for owner, result in zip(owners, audit.workloads, strict=True):
+            for remark in result.remarks:
+                if remark.rule == scanned_image.RULE.name and remark.outcome == "refused":
+                    bad[owner, remark.container] = remark.detail
+        for key in bad.keys() - self._bad:
+            subject = f'container "{key[1]}": ' if key[1] else ""
+            self._events.tell(of_running(key[0], f"{subject}{bad[key]}"))
+        self._bad = set(bad)

@@ -1,4 +1,4 @@
-"""Events (events.k8s.io/v1) of refusals and of exceptions that end: few, and never waited for."""
+"""Events (events.k8s.io/v1) of what is refused, ends or fails: few, and never waited for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster, Object
+from batten_webhooks.audit import Owner
 from batten_webhooks.review import Answer
 from batten_webhooks.workload import Kind, Metadata
 
@@ -104,6 +105,20 @@ def of_exception(name: str, uid: str, note: str) -> Event:
     """Of a HardeningException that ends soon."""
     regarding = _reference("batten.dev/v1alpha1", "HardeningException", "", name)
     return Event("default", (*regarding, ("uid", uid)), "ExpiresSoon", "Expire", note)
+
+
+def of_scan(name: str, note: str) -> Event:
+    """Of an ImageScan that could not be made."""
+    regarding = _reference("batten.dev/v1alpha1", "ImageScan", "", name)
+    return Event("default", regarding, "ScanFailed", "Scan", note)
+
+
+def of_running(owner: Owner, note: str) -> Event:
+    """Of a workload that runs an image which would not be let in any more."""
+    regarding = _reference(owner.api_version, owner.kind, owner.namespace, owner.name)
+    return Event(
+        owner.namespace, (*regarding, ("uid", owner.uid)), "ImageNotAcceptable", "Scan", note
+    )
 
 
 def of_revision(kind: Kind, metadata: Metadata, note: str) -> Event:

@@ -12,6 +12,7 @@ import time
 from base64 import b64decode
 from binascii import Error as NoBase64
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -322,6 +323,17 @@ class ImageFacts:
                 )
         except TimeoutError:
             found = []
+        return self._keyring(tuple(entry for entries in found for entry in entries))
+
+    async def keyring(self, namespace: str, names: Iterable[str], seconds: float) -> Keyring:
+        """Of the Secrets of these names, as far as they can be read within so many seconds."""
+        found: list[Entries] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                if self.pull_secrets:
+                    found = await asyncio.gather(
+                        *(self._read_secret(namespace, name) for name in names)
+                    )
         return self._keyring(tuple(entry for entries in found for entry in entries))
 
     async def _read_account(self, namespace: str, name: str) -> None:

@@ -28,7 +28,16 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 WEBHOOKS = ("mutate", "validate", "namespaces", "resources")
 OWN_KINDS = frozenset(
-    ("Namespace", "HardeningPolicy", "HardeningException", "ControllerRevision", "ImageProfile")
+    (
+        "Namespace",
+        "HardeningPolicy",
+        "HardeningException",
+        "ControllerRevision",
+        "ImageProfile",
+        "ImageScan",
+        "VulnerabilityReport",
+        "ClusterVulnerabilityReport",
+    )
 )
 OPERATIONS = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
 EXCEPTED = "Excepted"

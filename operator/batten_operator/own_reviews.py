@@ -11,14 +11,20 @@ import kopf
 
 from batten_webhooks.governance import Governance, GoverningPolicy, conflicts
 from batten_webhooks.messages import bounded
-from batten_webhooks.resources import Invalid, read_exception, read_policy, read_profile
+from batten_webhooks.resources import (
+    Invalid,
+    read_exception,
+    read_image_scan,
+    read_policy,
+    read_profile,
+)
 from batten_webhooks.resources.model import GROUP, VERSION
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # The ids of the handlers, which are the resources' plurals.
-REVIEWED = frozenset(("hardeningpolicies", "hardeningexceptions", "imageprofiles"))
+REVIEWED = frozenset(("hardeningpolicies", "hardeningexceptions", "imageprofiles", "imagescans"))
 
 
 def register(registry: kopf.OperatorRegistry, governance: Callable[[], Governance]) -> None:
@@ -46,6 +52,10 @@ def register(registry: kopf.OperatorRegistry, governance: Callable[[], Governanc
     @kopf.on.validate(GROUP, VERSION, "imageprofiles", id="imageprofiles", registry=registry)
     async def profile(body: kopf.Body, **_: Any) -> None:
         _read(read_profile, body)
+
+    @kopf.on.validate(GROUP, VERSION, "imagescans", id="imagescans", registry=registry)
+    async def scan(body: kopf.Body, **_: Any) -> None:
+        _read(read_image_scan, body)
 
 
 def _read(read: Callable[[Any], T], body: kopf.Body) -> T:

@@ -95,7 +95,7 @@ class Pinner:
         namespace = revision.metadata.namespace or ""
         workload = _workload(kind, revision)
         governed = governing(namespace, revision.template)
-        inquiry = inquire(workload, namespace, governed.policy, revision.pins)
+        inquiry = inquire(workload, namespace, governed.policy, revision.pins, judge=False)
         if inquiry is None or not inquiry.pin:
             return
         inquiry = msgspec.structs.replace(inquiry, read={})

@@ -22,10 +22,11 @@ from msgspec import Raw, Struct
 
 from batten_operator.cluster import ApiError, configuration
 from batten_webhooks.audit import Audit, Judged, Owner, Tally
-from batten_webhooks.engine import evaluate
+from batten_webhooks.engine import NO_FACTS, evaluate
 from batten_webhooks.governance import EXEMPT, Governance, Governed
 from batten_webhooks.policy import Policy
 from batten_webhooks.review import NamespaceUnknown
+from batten_webhooks.rules.rule import Facts
 from batten_webhooks.selectors import Labels
 from batten_webhooks.workload import (
     TEMPLATE_PATHS,
@@ -34,6 +35,7 @@ from batten_webhooks.workload import (
     Metadata,
     OwnerReference,
     PodTemplate,
+    Workload,
     read_object,
     read_pod,
 )
@@ -152,13 +154,15 @@ def _reason(status: int, body: bytes) -> str:
 
 @dataclass
 class Scan:
-    """`namespaces` are those to read, all that are not exempt where there are none."""
+    """`namespaces` are those to read, all that are not exempt where there are none; `facts` tells
+    what else is known of a workload."""
 
     reader: Reader
     governing: Governing
     rules: tuple[str, ...]
     namespaces: Sequence[str] = ()
     exempt: frozenset[str] = EXEMPT
+    facts: Callable[[str, Workload, Governed], Facts] = lambda *_: NO_FACTS
     progress: Progress = lambda _done, _all: None
     _tally: Tally = field(default_factory=Tally)
     _owners: dict[tuple[str, str, str], OwnerReference | None] = field(default_factory=dict)
@@ -254,7 +258,8 @@ class Scan:
             self._problem(f"{owner.kind} {owner.namespace}/{owner.name}: {error}")
             return
         workload.controlled = owner.kind != "Pod"
-        verdict = evaluate(workload, governed.policy, exemptions=governed.exemptions)
+        facts = self.facts(owner.namespace, workload, governed)
+        verdict = evaluate(workload, governed.policy, facts, exemptions=governed.exemptions)
         title, why = governed.policy.title, governed.why
         self._tally.add(owner, Judged(workload, verdict, title, why, pods))
 

@@ -30,18 +30,22 @@ from batten_operator.logs import fields
 from batten_operator.metrics import Metrics
 from batten_operator.policies import Policies
 from batten_operator.profiles import Profiles
+from batten_operator.scan_requests import ScanRequests
 from batten_operator.server import AdmissionServer, bind
 from batten_operator.settings import Address, Settings
+from batten_operator.stored_scans import StoredScans
 from batten_operator.tls import ServingCertificate
 from batten_operator.watch import KopfThread, handlers, watch_policies, watch_trust
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.registry import Registries
+from batten_webhooks.review import Answer
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # Of each replica that refuses: the controller's own writes are not slowed by them.
 EVENTS_PER_SECOND = 1.0
+SCANS_SECONDS = 20.0
 NO_CERTIFICATE, NO_POLICIES = "no certificate yet", "policies not read yet"
 
 
@@ -85,6 +89,8 @@ class _Parts:
     policies: Policies
     server: AdmissionServer
     events: Events
+    scans: StoredScans
+    requests: ScanRequests
     controller: Controller
     certificate: ServingCertificate
     loaded: asyncio.Event
@@ -99,7 +105,7 @@ class _Parts:
         policies = Policies(settings.policy, paths, cluster)
         registries = _Registries(settings) if settings.look_up_images else None
         controller = Controller(cluster, policies, metrics, settings, identity)
-        images, profiles = None, Profiles(cluster)
+        images, profiles, scans = None, Profiles(cluster), StoredScans(cluster)
         if registries is not None:
             images = ImageFacts(
                 cluster,
@@ -108,15 +114,22 @@ class _Parts:
                 architectures=settings.architectures,
                 count=metrics.looked_up,
                 profile=profiles.of,
+                stored=scans,
             )
-            controller.pin(images)
+            controller.look_up(images, scans)
         policies.subscribe(metrics.governed)
         policies.subscribe(controller.wake)
-        events = Events(cluster, WriteBudget(EVENTS_PER_SECOND), identity)
+        budget = WriteBudget(EVENTS_PER_SECOND)
+        events, requests = Events(cluster, budget, identity), ScanRequests(cluster, budget)
         waiting = {NO_CERTIFICATE} if settings.webhooks else set()
         if settings.policies:
             waiting.add(NO_POLICIES)
-        server = AdmissionServer(policies, metrics, waiting, events.denied, images)
+
+        def answered(answer: Answer) -> None:
+            events.denied(answer)
+            requests.want(answer.wanted)
+
+        server = AdmissionServer(policies, metrics, waiting, answered, images)
         loaded, certificate = asyncio.Event(), ServingCertificate()
         return cls(
             settings,
@@ -127,6 +140,8 @@ class _Parts:
             policies,
             server,
             events,
+            scans,
+            requests,
             controller,
             certificate,
             loaded,
@@ -145,6 +160,8 @@ class _Parts:
             self.waiting.discard(NO_CERTIFICATE)
         if self.settings.policies:
             await self.policies.read.wait()
+        if self.settings.scans:
+            await self._read_scans()
         if bound is not None:
             await _listen(self.server, bound, self.certificate.context)
             _log_start(self.settings, bound)
@@ -153,6 +170,14 @@ class _Parts:
         gc.collect()
         gc.freeze()
         await stop.wait()
+
+    async def _read_scans(self) -> None:
+        """Those that cannot be read do not keep us from serving: what they hold does not count."""
+        try:
+            async with asyncio.timeout(SCANS_SECONDS):
+                await self.scans.read()
+        except TimeoutError:
+            logger.warning("scans are not all read after %g s; serving without", SCANS_SECONDS)
 
     def keepers(
         self, registry: OperatorRegistry, watcher: KopfThread
@@ -168,8 +193,11 @@ class _Parts:
         if settings.policies:
             watch_policies(registry, self.policies, self.profiles, loop)
             yield self.policies.run(watcher.begin_anew)
-        if settings.policies and settings.webhooks and settings.look_up_images:
+        if settings.scans:
             yield self.profiles.run()
+            yield self.scans.run()
+        if settings.scans and settings.webhooks:
+            yield self.requests.run()
         if settings.policies and settings.webhooks:
             yield self.events.run()
         if settings.controls:

@@ -94,8 +94,8 @@ class Refused(Exception):
 class AdmissionServer:
     """Also kopf's `settings.admission.server`, which it calls as such: see `__call__`.
 
-    `waiting` holds the reasons why no requests should come: they are what /readyz tells. `denied`
-    is called with each refusal and must not wait. Without `images` nothing is known of images.
+    `waiting` holds the reasons why no requests should come: they are what /readyz tells. `answered`
+    is called with each answer and must not wait. Without `images` nothing is known of images.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class AdmissionServer:
         policies: Policies,
         metrics: Metrics,
         waiting: set[str],
-        denied: Callable[[Answer], None] = lambda _: None,
+        answered: Callable[[Answer], None] = lambda _: None,
         images: ImageFacts | None = None,
     ) -> None:
         self._images = images
-        self._denied = denied
+        self._answered = answered
         self._policies = policies
         self._kopf: tuple[asyncio.AbstractEventLoop, WebhookFn] | None = None
         self._metrics = metrics
@@ -194,7 +194,7 @@ class AdmissionServer:
         self._metrics.answered(webhook, answer, time.perf_counter() - started)
         if not answer.allowed:
             _log_denial(webhook, answer)
-            self._denied(answer)
+        self._answered(answer)
         return web.Response(body=answer.body, content_type=_JSON)
 
     async def _body(self, request: web.BaseRequest, query: str) -> bytes:

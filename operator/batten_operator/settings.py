@@ -82,6 +82,11 @@ class Settings:
         return self.component != "webhook" and self.policies
 
     @property
+    def scans(self) -> bool:
+        """Whether anything is known of images, and what has been scanned is followed."""
+        return self.policies and self.look_up_images
+
+    @property
     def policy(self) -> Policy:
         policy = PRESETS[self.preset]
         return policy if self.enforce else observing(policy)

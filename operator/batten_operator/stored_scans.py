@@ -6,16 +6,16 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from batten_operator.cluster import Cluster
 from batten_operator.informer import Informer, Key
 from batten_operator.logs import fields
+from batten_webhooks.authorship import WRITTEN_BY
 from batten_webhooks.evidence.collect import Stored
 from batten_webhooks.evidence.model import ScanEvidence, Unreadable
 from batten_webhooks.evidence.readers import read_report
 from batten_webhooks.resources import ClusterScan, Invalid, read_image_scan
-from batten_webhooks.resources.image_scan import WRITTEN_BY
 from batten_webhooks.resources.model import API_VERSION, GROUP, VERSION
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ class StoredScans:
             for kind, path in KINDS.items()
         ]
 
-    async def run(self) -> None:
-        """Never returns."""
+    async def run(self) -> NoReturn:
         async with asyncio.TaskGroup() as group:
             for informer in self._informers:
                 group.create_task(informer.run())
+        raise AssertionError("informers never end")
 
     async def read(self) -> None:
         """Returns once all were read for the first time."""

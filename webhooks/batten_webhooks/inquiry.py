@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct
 
+from batten_webhooks.evidence.scans import Platform
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.reference import Reference
 from batten_webhooks.rules import no_latest_tag, pinned_digest, scanned_image
@@ -72,6 +73,43 @@ def inquire(
     secrets = pinning.parameters.image_pull_secrets if pinning is not None else ()
     sources = scanning.parameters.sources if scanning is not None else ()
     return Inquiry(namespace, workload, pin, read, secrets, scan, sources)
+
+
+class WantedScan(Struct, frozen=True):
+    """Of one platform of an image, by a PodTemplate, with the Pod's own pull secrets."""
+
+    image: str
+    digest: str
+    platform: Platform
+    template: str
+    namespace: str
+    pull_secrets: tuple[str, ...]
+
+
+def wanted_scans(
+    workload: Workload, namespace: str, policy: Policy, facts: Facts
+) -> tuple[WantedScan, ...]:
+    """Those that the policy lets be made, of what lacks one that counts: of Pods, which name the
+    digests that run and bear their ServiceAccount's pull secrets."""
+    scanning = next((each for each in policy.settings if each.rule is scanned_image.RULE), None)
+    if scanning is None or not (workload.is_pod and scanning.actions):
+        return ()
+    pinning = next((each for each in policy.settings if each.rule is pinned_digest.RULE), None)
+    template = scanning.parameters.scan_with
+    own = tuple(each.name for each in workload.spec.imagePullSecrets or () if each.name)
+    named = pinning.parameters.image_pull_secrets if pinning is not None else ()
+    return tuple(
+        WantedScan(
+            image,
+            scans.digest,
+            platform,
+            template,
+            namespace,
+            (*own, *named),
+        )
+        for image, scans, platform in scanned_image.lacking(workload, scanning.parameters, facts)
+        if template
+    )
 
 
 def _to_pin(workload: Workload, pinning: Setting, latest: Setting | None) -> dict[str, Reference]:

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
-from batten_webhooks import messages
+from batten_webhooks import authorship, messages
 from batten_webhooks.engine import NO_FACTS, evaluate
 from batten_webhooks.governance import EXPIRES_SOON, Governance, Governed
-from batten_webhooks.inquiry import FactsNeeded, Source, inquire
+from batten_webhooks.inquiry import FactsNeeded, Source, WantedScan, inquire, wanted_scans
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy
 from batten_webhooks.revision import (
@@ -134,7 +135,8 @@ class PodReview(Struct):
 
 class Answer(Struct, frozen=True):
     """`body` is the AdmissionReview to send; the rest is for metrics, logs and events. `controlled`
-    is a Pod that a controller makes, and will try to make again."""
+    is a Pod that a controller makes, and will try to make again; `wanted` are scans that it lacks.
+    """
 
     body: bytes
     uid: str
@@ -149,6 +151,7 @@ class Answer(Struct, frozen=True):
     message: str = ""
     mutated: bool = False
     violations: tuple[Violation, ...] = ()
+    wanted: tuple[WantedScan, ...] = ()
 
 
 class _Judgement(Struct):
@@ -157,6 +160,7 @@ class _Judgement(Struct):
     workload: Workload
     governed: Governed
     violations: list[Violation]
+    facts: Facts
     unknowns: tuple[Unknown, ...] = ()
     changes: tuple[AppliedChange, ...] = ()
     advisory: bool = False
@@ -344,12 +348,16 @@ def _of_new_images(
 
 
 def _mutate_metadata(request: Request, known: Known) -> Answer:
-    """Where digests stand, and where others copy them."""
+    """Where digests stand, where others copy them, and who wrote what a scan says."""
     kind = Kind(request.kind.group, request.kind.kind)
     if kind in REVISIONS:
         return _pin_revision(request, known, kind)
     if kind in COPIES:
         return _annotate(request, _annotations(request.object, "object"), {})
+    if kind in authorship.SCANS:
+        value = _object(request.object, "object")
+        old = _object(request.oldObject, "oldObject") if request.operation == "UPDATE" else None
+        return _patched(request, authorship.operations(kind, value, old, request.userInfo.username))
     return _allow(request)
 
 
@@ -389,8 +397,11 @@ def pins_of(workload: Workload, verdict: Verdict) -> dict[str, str]:
 
 
 def _annotate(request: Request, there: Annotations | None, wanted: Annotations) -> Answer:
+    return _patched(request, differences(there, wanted))
+
+
+def _patched(request: Request, made: list[dict[str, Any]]) -> Answer:
     response: dict[str, Any] = {"uid": request.uid, "allowed": True}
-    made = differences(there, wanted)
     if made:
         response["patchType"] = "JSONPatch"
         response["patch"] = b64encode(msgspec.json.encode(made)).decode()
@@ -450,14 +461,15 @@ def _judge_pod(request: Request, known: Known) -> _Judgement:
     if request.subResource == "ephemeralcontainers":
         workload = _ephemeral(request)
         governed = known.governed(request, workload.template)
-        verdict = known.verdict(request, workload, governed)
-        return _Judgement(workload, governed, list(verdict.violations), verdict.unknowns)
+        facts = known.asked(request, workload, governed)
+        verdict = known.verdict(request, workload, governed, facts=facts)
+        return _Judgement(workload, governed, list(verdict.violations), facts, verdict.unknowns)
     pod = _pod_in(request.object, "object")
     workload = _pod(request, pod)
     governed = known.governed(request, pod)
     facts = known.asked(request, workload, governed)
     verdict = known.verdict(request, workload, governed, facts=facts)
-    judgement = _Judgement(workload, governed, list(verdict.violations), verdict.unknowns)
+    judgement = _Judgement(workload, governed, list(verdict.violations), facts, verdict.unknowns)
     judgement.advisory = _is_mirror(request, pod)
     if request.operation == "UPDATE":
         old = read_pod(_pod_in(request.oldObject, "oldObject"))
@@ -484,9 +496,10 @@ def _judge_template(request: Request, known: Known) -> _Judgement | None:
     if workload.owned:
         return None
     governed = known.governed(request, workload.template)
-    verdict = known.verdict(request, workload, governed)
+    facts = known.asked(request, workload, governed)
+    verdict = known.verdict(request, workload, governed, facts=facts)
     judgement = _Judgement(
-        workload, governed, list(verdict.remaining()), verdict.unknowns, verdict.changes
+        workload, governed, list(verdict.remaining()), facts, verdict.unknowns, verdict.changes
     )
     if request.operation == "UPDATE":
         old = _object(request.oldObject, "oldObject")
@@ -509,8 +522,14 @@ def _verdict_on(request: Request, known: Known, judgement: _Judgement) -> Answer
     if warnings:
         response["warnings"] = messages.bounded(warnings)
     response["auditAnnotations"] = _violation_annotations(judgement)
-    controlled = workload.is_pod and workload.controlled
-    return answer(request, response, violations=tuple(violations), controlled=controlled)
+    made = answer(request, response, violations=tuple(violations))
+    return replace(
+        made,
+        controlled=workload.is_pod and workload.controlled,
+        wanted=()
+        if request.dryRun
+        else wanted_scans(workload, request.namespace, policy, judgement.facts),
+    )
 
 
 def _warnings(known: Known, judgement: _Judgement) -> list[str]:
@@ -670,7 +689,6 @@ def answer(
     response: dict[str, Any],
     *,
     mutated: bool = False,
-    controlled: bool = False,
     violations: tuple[Violation, ...] = (),
 ) -> Answer:
     review = {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
@@ -684,7 +702,6 @@ def answer(
         name=request.name,
         api_version="/".join(filter(None, (request.kind.group, request.kind.version))),
         dry_run=bool(request.dryRun),
-        controlled=controlled,
         message=response["status"]["message"] if "status" in response else "",
         mutated=mutated,
         violations=violations,

@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 
 from batten_webhooks.images.keyring import (
-    DOCKER_HUB_KEY,
     Credential,
     InvalidSecret,
     Keyring,
+    login_key,
     read_auths,
 )
-from batten_webhooks.reference import DEFAULT_REGISTRY
 
 HELPER_SECONDS = 20.0
 # What a helper gives as the user where the secret is an identity token.
@@ -56,7 +55,7 @@ class DockerConfig:
         return self._keyrings[registry]
 
     def _helped(self, registry: str) -> list[tuple[str, Credential]]:
-        server = DOCKER_HUB_KEY if registry == DEFAULT_REGISTRY else registry
+        server = login_key(registry)
         helper = self._helpers.get(server) or self._helpers.get(registry) or self._store
         if not helper:
             return []

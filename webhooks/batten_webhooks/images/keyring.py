@@ -145,6 +145,11 @@ def _object(data: bytes) -> dict[str, Any]:
         raise InvalidSecret("is not valid JSON") from None
 
 
+def login_key(registry: str) -> str:
+    """Under which docker keeps what is for a registry."""
+    return DOCKER_HUB_KEY if registry == DEFAULT_REGISTRY else registry
+
+
 def _normal(key: str) -> str:
     """Without a scheme, and without the version of the API that older clients wrote."""
     parts = urlsplit(key if "://" in key else f"https://{key}")

@@ -16,8 +16,6 @@ from batten_webhooks.resources.exception import Time
 from batten_webhooks.resources.invalid import validated
 from batten_webhooks.resources.model import API_VERSION, DnsLabel, Metadata, Model
 
-# The webhook writes it, and nobody else can: who wrote the object's content last.
-WRITTEN_BY = "batten.dev/written-by"
 # An object of etcd's is 1.5 MB at most.
 MOST_VULNERABILITIES, MOST_STATEMENTS = 5_000, 1_000
 Text = Annotated[str, Field(max_length=500)]

@@ -70,11 +70,11 @@ from typing import Annotated, Literal
 
 from batten_webhooks.evidence.judge import Bad, Demands, Judgement, judge
 from batten_webhooks.evidence.model import Severity
-from batten_webhooks.evidence.scans import Scans
+from batten_webhooks.evidence.scans import Platform, Scans
 from batten_webhooks.image_pattern import InvalidPattern, parse_pattern
 from batten_webhooks.reference import Reference
 from batten_webhooks.rules.pinned_digest import matches, readable
-from batten_webhooks.rules.rule import WARN, Context, Rule, shown
+from batten_webhooks.rules.rule import WARN, Context, Facts, Rule, shown
 from batten_webhooks.verdict import Finding, Unknown
 from batten_webhooks.workload import Workload
 
@@ -257,6 +257,17 @@ def to_look_for(pod: Workload, parameters: Parameters) -> dict[str, Reference]:
     }
 
 
+def lacking(
+    pod: Workload, parameters: Parameters, facts: Facts
+) -> Iterator[tuple[str, Scans, Platform]]:
+    """The platforms of images of which no scan counts, and could be made."""
+    for image in to_look_for(pod, parameters):
+        scans = (facts.scans or {}).get(image)
+        if scans is not None and not scans.error:
+            for platform in _judgement(scans, parameters, facts.now).left:
+                yield image, scans, platform
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     pod: Workload
@@ -279,7 +290,7 @@ class _Place:
 def _judged(
     place: _Place, scans: Scans, parameters: Parameters, now: float
 ) -> Iterator[Finding | Unknown]:
-    found = _remembered(scans, demands(parameters), float(int(now)))
+    found = _judgement(scans, parameters, now)
     if found.missing:
         yield place.missing(*_missing(scans, found, parameters))
     if found.bad:
@@ -289,6 +300,11 @@ def _judged(
             f"is of a distribution that gets no more fixes, says {found.ended[0]}",
             "build it on a release that is maintained",
         )
+
+
+def _judgement(scans: Scans, parameters: Parameters, now: float) -> Judgement:
+    """The same images come again and again, and what was found of them does not change."""
+    return _remembered(scans, demands(parameters), float(int(now)))
 
 
 @lru_cache(maxsize=256)
@@ -305,7 +321,6 @@ def demands(parameters: Parameters) -> Demands:
     )
 
 
-# The same images come again and again, and what was found of them does not change.
 _remembered = lru_cache(maxsize=2048)(judge)
 
 

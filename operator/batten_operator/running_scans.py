@@ -1,0 +1,118 @@
+"""Scans of what runs: known to the audit, made again before they age out, dropped when unused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from batten_operator.cluster import ApiError, Cluster
+from batten_operator.facts import ImageFacts
+from batten_operator.policies import Policies
+from batten_operator.stored_scans import SCANS, StoredScans
+from batten_webhooks.engine import NO_FACTS
+from batten_webhooks.governance import Governed
+from batten_webhooks.inquiry import Inquiry, inquire
+from batten_webhooks.resources import ClusterScan
+from batten_webhooks.rules import scanned_image
+from batten_webhooks.rules.rule import Facts
+from batten_webhooks.workload import Workload
+
+ASK_SECONDS = 20.0
+MOST_AT_ONCE, MOST_ASKED, MOST_USED = 4, 2_000, 50_000
+# Of its greatest age: then a scan of what runs is made again.
+RENEW_SHARE = 0.5
+# What asked for a scan may be tried again as late as this.
+UNUSED_SECONDS = 3600.0
+
+
+@dataclass
+class RunningScans:
+    """One look at the cluster begins with `begin`, and ends with `ask` for what was not known."""
+
+    images: ImageFacts
+    policies: Policies
+
+    def __post_init__(self) -> None:
+        self._asked: dict[tuple[str, ...], Inquiry] = {}
+        self._using: set[str] = set()
+        self._used: set[str] = set()
+        self._unused_since: dict[str, float] = {}
+
+    def begin(self) -> None:
+        self._asked.clear()
+        self._using = set()
+
+    def facts(self, namespace: str, workload: Workload, governed: Governed) -> Facts:
+        """What is at hand; what is not is asked for later, and judged with the next look."""
+        asked = inquire(workload, namespace, governed.policy)
+        if asked is None or not asked.scan:
+            return NO_FACTS
+        inquiry = replace(asked, pin={}, read={})
+        self._using.update(each.digest for each in inquiry.scan.values() if each.digest)
+        known = self.images.known(inquiry)
+        if known is None:
+            key = (namespace, *inquiry.scan)
+            if len(self._asked) < MOST_ASKED:
+                self._asked.setdefault(key, inquiry)
+            return NO_FACTS
+        return Facts(scans=known.scans, now=time.time())
+
+    async def ask(self) -> None:
+        self._used = self._using if len(self._using) < MOST_USED else set()
+        room = asyncio.Semaphore(MOST_AT_ONCE)
+
+        async def one(inquiry: Inquiry) -> None:
+            async with room:
+                await self.images.gather(inquiry, ASK_SECONDS)
+
+        await asyncio.gather(*map(one, self._asked.values()))
+
+    # --- scans on demand ------------------------------------------------------------------------
+
+    def due(self, scan: ClusterScan) -> bool:
+        """Whether what runs needs it soon."""
+        if scan.evidence is None or self._used.isdisjoint(scan.digests):
+            return False
+        age = time.time() - scan.evidence.scanned
+        return age > RENEW_SHARE * self._greatest_age(scan)
+
+    async def drop_unused(self, cluster: Cluster, scans: StoredScans) -> None:
+        """Those that were made on demand, of what runs no more, once they are too old to count.
+
+        Raises ApiError.
+        """
+        now = time.time()
+        requests = dict(scans.requests)
+        for name in self._unused_since.keys() - requests.keys():
+            del self._unused_since[name]
+        for name, scan in requests.items():
+            if not self._used.isdisjoint(scan.digests):
+                self._unused_since.pop(name, None)
+                continue
+            since = self._unused_since.setdefault(name, now)
+            scanned = scan.evidence.scanned if scan.evidence is not None else since
+            patience = self._greatest_age(scan) if scan.evidence is not None else UNUSED_SECONDS
+            if now - max(scanned, since) > patience:
+                await _delete(cluster, name)
+
+    def _greatest_age(self, scan: ClusterScan) -> float:
+        """By the strictest policy that lets images be scanned so."""
+        template = scan.request.template if scan.request is not None else ""
+        ages = [
+            scanned_image.demands(setting.parameters).max_age
+            for policy in self.policies.governance.policies
+            for setting in policy.policy.settings
+            if setting.rule is scanned_image.RULE and setting.parameters.scan_with == template
+        ]
+        return min(ages, default=scanned_image.demands(scanned_image.Parameters()).max_age)
+
+
+async def _delete(cluster: Cluster, name: str) -> None:
+    try:
+        await cluster.delete(f"{SCANS}/{name}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
