@@ -160,3 +160,21 @@ def test_users_are_read_as_go_reads_numbers(user: str, refused: bool) -> None:
     """As `getUserFromImage` in containerd's CRI and the kubelet's `verifyRunAsNonRoot`."""
     known = Facts({"nginx:1.27": ImageFacts(user=user)})
     assert bool(evaluate(workload(), policy("run-as-non-root"), known).remaining()) == refused
+
+
+@pytest.mark.parametrize(
+    ("port", "sysctl", "told"),
+    [
+        ("80/tcp", "1024", True),
+        ("80/tcp", "0000000080", False),
+        ("80/tcp", "9" * 5000, True),
+        ("9" * 5000 + "/tcp", "1024", False),
+        ("²/tcp", "²", False),
+    ],
+)
+def test_ports_are_numbers_that_can_be_read(port: str, sysctl: str, told: bool) -> None:
+    facts = Facts(images={"nginx:1.27": ImageFacts(ports=(port,))})
+    sysctls = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": sysctl}]
+    pod = workload(securityContext={"sysctls": sysctls})
+    verdict = evaluate(pod, policy("unprivileged-ports"), facts)
+    assert bool(verdict.violations) is told

@@ -84,6 +84,8 @@ def test_a_manifest_knows_what_a_node_pulls(kind: str) -> None:
         (b'{"manifests": [5]}', OCI_INDEX, "sent no index"),
         (b"\xff", OCI_INDEX, "sent no manifest"),
         (b"[" * 100_000, OCI_INDEX, "sent no manifest"),
+        (b'{"config": {"size": 1%s}}' % (b"0" * 400), OCI_MANIFEST, "sent no manifest"),
+        (b'{"config": {"size": -1}}', OCI_MANIFEST, "sent no manifest"),
     ],
 )
 def test_what_is_no_manifest_is_told(data: bytes, kind: str, told: str) -> None:

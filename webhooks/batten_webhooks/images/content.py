@@ -7,10 +7,10 @@ Docker's own media types mean the same. Schema 1, whose digest is not of its byt
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.messages import printable
@@ -26,7 +26,8 @@ MEDIA_TYPES = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 MOST_BYTES = 4 * 2**20
 MOST_MANIFESTS = 100
 
-
+# As the specification's descriptors have it (descriptor.md): an int64.
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 S = TypeVar("S", bound=Struct)
 
 
@@ -43,7 +44,7 @@ class Descriptor(Struct, frozen=True):
     """`size` is in bytes."""
 
     digest: str = ""
-    size: int = 0
+    size: Size = 0
     media_type: str = field(default="", name="mediaType")
     platform: Platform | None = None
 

@@ -43,6 +43,8 @@ from batten_webhooks.workload import Site, Workload
 FIRST_UNPRIVILEGED = 1024
 SYSCTL = "net.ipv4.ip_unprivileged_port_start"
 CAPABILITIES = frozenset(("NET_BIND_SERVICE", "ALL"))
+# Python reads no number of more than 4300.
+MOST_DIGITS = 10
 
 
 def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]:
@@ -56,7 +58,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
         image = context.facts.images.get(text)
         if image is None or _may_bind(pod, site):
             continue
-        low = [port for port in image.ports if _number(port) < first]
+        low = [port for port in image.ports if _number(port.partition("/")[0]) < first]
         if low:
             yield Finding(
                 path=site.pointer + "/securityContext/capabilities/add",
@@ -68,8 +70,7 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
 
 def _first_unprivileged(pod: Workload) -> int:
     values = (each.value for each in pod.security.sysctls or () if each.name == SYSCTL)
-    value = next(values, None) or ""
-    return int(value) if value.isascii() and value.isdecimal() else FIRST_UNPRIVILEGED
+    return _number(next(values, None) or "")
 
 
 def _may_bind(pod: Workload, site: Site) -> bool:
@@ -80,10 +81,10 @@ def _may_bind(pod: Workload, site: Site) -> bool:
     return user == 0 or not CAPABILITIES.isdisjoint(added or ())
 
 
-def _number(port: str) -> int:
-    """Of `80/tcp`; what is no port is none that is privileged."""
-    digits = port.partition("/")[0]
-    return int(digits) if digits.isascii() and digits.isdecimal() else FIRST_UNPRIVILEGED
+def _number(digits: str) -> int:
+    """What is no port is none that is privileged."""
+    readable = digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS
+    return int(digits) if readable else FIRST_UNPRIVILEGED
 
 
 RULE = Rule(
