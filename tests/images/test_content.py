@@ -14,6 +14,7 @@ from batten_webhooks.images.content import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     MEDIA_TYPES,
+    MOST_LISTED,
     MOST_MANIFESTS,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -161,3 +162,25 @@ def test_nothing_but_registry_errors(value: Any, kind: str) -> None:
             str(read())
         except RegistryError as error:
             assert str(error).isprintable()  # noqa: PT017
+
+
+def test_of_what_a_configuration_lists_without_end_the_first_is_kept() -> None:
+    many: dict[str, Any] = {f"/{n}": {} for n in range(5000)}
+    config = {
+        "User": "1000",
+        "ExposedPorts": many,
+        "Volumes": many,
+        "Labels": dict.fromkeys(many, ""),
+        "Entrypoint": list(many),
+        "Cmd": ["serve"],
+        "Healthcheck": {"Test": list(many), "Interval": 5},
+    }
+    found = read_configuration(json.dumps({"os": "linux", "config": config}).encode())
+    said = found.execution
+    assert (found.os, said.user, said.cmd) == ("linux", "1000", ["serve"])
+    assert said.healthcheck is not None
+    assert said.healthcheck.interval == 5
+    for listed in (said.exposed_ports, said.volumes, said.labels):
+        assert list(listed or ()) == list(many)[:MOST_LISTED]
+    for texts in (said.entrypoint, said.healthcheck.test):
+        assert texts == list(many)[:MOST_LISTED]

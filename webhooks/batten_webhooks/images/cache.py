@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from batten_webhooks.images.bounded import Bounded
+import msgspec
+
+from batten_webhooks.images.bounded import Bounded, Weighed
 from batten_webhooks.images.content import Descriptor, Index, Manifest, PlatformImage
 from batten_webhooks.images.errors import Reason, RegistryError
 from batten_webhooks.images.keyring import Keyring
@@ -27,6 +29,8 @@ FAILED_SECONDS: dict[Reason, float] = {
 }
 FAILED_OTHERWISE = 1.0
 MOST_DIGESTS, MOST_CONTENTS = 10_000, 2_000
+# Of contents together, as JSON; most images say a kilobyte of what is kept.
+HEAVIEST_CONTENTS = 8 * 2**20
 MOST_PLATFORMS = 4
 
 K = TypeVar("K")
@@ -92,7 +96,9 @@ class Images:
         self._fresh = fresh
         self._now = now
         self._digests = Bounded[tuple[str, str], _Known](MOST_DIGESTS)
-        self._contents = Bounded[tuple[str, str, str], tuple[PlatformImage, ...]](MOST_CONTENTS)
+        self._contents = Weighed[tuple[str, str, str], tuple[PlatformImage, ...]](
+            MOST_CONTENTS, HEAVIEST_CONTENTS, lambda value: len(msgspec.json.encode(value))
+        )
         self._failed = Bounded[tuple[str, str, str], tuple[float, RegistryError]](MOST_CONTENTS)
         self._resolving = _Shared[tuple[str, str], str]()
         self._reading = _Shared[tuple[str, str, str], tuple[PlatformImage, ...]]()
@@ -192,8 +198,8 @@ class Images:
         except RegistryError as error:
             self._failed[key] = self._now(), error
             raise
-        self._contents[key] = tuple(contents)
-        return self._contents[key]
+        platforms = self._contents[key] = tuple(contents)
+        return platforms
 
     async def _children(
         self, reference: Reference, index: Index, keyring: Keyring

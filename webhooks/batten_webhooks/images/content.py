@@ -7,10 +7,12 @@ Docker's own media types mean the same. Schema 1, whose digest is not of its byt
 from __future__ import annotations
 
 import hashlib
+from itertools import islice
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.messages import printable
@@ -25,6 +27,9 @@ MEDIA_TYPES = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 # A registry should take manifests of 4 MiB (distribution specification, "Pushing Manifests").
 MOST_BYTES = 4 * 2**20
 MOST_MANIFESTS = 100
+# A configuration of this size is a large one; what it lists beyond that is passed over, so that
+# whoever writes one decides neither what is held in memory nor how long a review takes.
+MOST_CONFIGURATION_BYTES, MOST_LISTED = 2**20, 1000
 
 # As the specification's descriptors have it (descriptor.md): an int64.
 Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -143,8 +148,25 @@ def read_manifest(data: bytes, content_type: str) -> Index | Manifest:
 
 
 def read_configuration(data: bytes) -> Configuration:
-    """Raises RegistryError."""
-    return _decode(data, Configuration, "configuration")
+    """With the first MOST_LISTED of each thing that it lists. Raises RegistryError."""
+    found = _decode(data, Configuration, "configuration")
+    cut = _cut(found.execution)
+    health = found.execution.healthcheck
+    if health is not None and (few := _cut(health)):
+        cut["healthcheck"] = replace(health, **few)
+    return replace(found, config=replace(found.execution, **cut)) if cut else found
+
+
+def _cut(value: Struct) -> dict[str, Any]:
+    """The fields that list too much, and what is left of each."""
+    listed = ((name, getattr(value, name)) for name in value.__struct_fields__)
+    return {
+        name: dict(islice(found.items(), MOST_LISTED))
+        if isinstance(found, dict)
+        else found[:MOST_LISTED]
+        for name, found in listed
+        if isinstance(found, dict | list) and len(found) > MOST_LISTED
+    }
 
 
 def check_media_type(content_type: str) -> None:

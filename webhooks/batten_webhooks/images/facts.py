@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from batten_webhooks.image_facts import ImageFacts, Profile
 from batten_webhooks.images.content import Healthcheck, PlatformImage
 
+# Each is looked for among the mounts of each container.
+MOST_VOLUMES = 32
+
 
 def facts_of(platforms: Sequence[PlatformImage], profile: Profile | None) -> ImageFacts:
     """Platforms are built from one file: but for the user, the first speaks for all of them."""
@@ -16,7 +19,7 @@ def facts_of(platforms: Sequence[PlatformImage], profile: Profile | None) -> Ima
     first = platforms[0].configuration.execution
     return ImageFacts(
         user=users.pop() if len(users) == 1 else None,
-        volumes=tuple(sorted(first.volumes or ())),
+        volumes=tuple(sorted(first.volumes or ())[:MOST_VOLUMES]),
         entrypoint=tuple(first.entrypoint or ()),
         cmd=tuple(first.cmd or ()),
         ports=tuple(sorted(first.exposed_ports or ())),

@@ -21,6 +21,7 @@ from batten_webhooks.images.authorization import Authorization, Request
 from batten_webhooks.images.content import (
     MEDIA_TYPES,
     MOST_BYTES,
+    MOST_CONFIGURATION_BYTES,
     Configuration,
     Index,
     Manifest,
@@ -97,33 +98,40 @@ class Registries:
         """By its digest ("Pulling blobs"), which its bytes must have."""
         async with _deadline():
             path = f"blobs/{checked_digest(digest)}"
-            answer = await self._ask("GET", reference, path, keyring)
+            answer = await self._ask("GET", reference, path, keyring, MOST_CONFIGURATION_BYTES)
             _require(answer, "there is no configuration of this digest")
             check_digest(answer.body, digest)
             return read_configuration(answer.body)
 
     # --- where and as whom ----------------------------------------------------------------------
 
-    async def _ask(self, method: str, reference: Reference, path: str, keyring: Keyring) -> Answer:
+    async def _ask(
+        self,
+        method: str,
+        reference: Reference,
+        path: str,
+        keyring: Keyring,
+        most: int = MOST_BYTES,
+    ) -> Answer:
         """The first good answer of a mirror or the registry itself, else the registry's own."""
         for host in self._settings.mirrors.get(reference.registry, ()):
             try:
                 mirrored = Reference(host, reference.repository)
-                answer = await self._ask_host(method, mirrored, path, keyring)
+                answer = await self._ask_host(method, mirrored, path, keyring, most)
             except RegistryError:
                 continue
             if answer.status == 200:
                 return answer
-        return await self._ask_host(method, reference, path, keyring)
+        return await self._ask_host(method, reference, path, keyring, most)
 
     async def _ask_host(
-        self, method: str, reference: Reference, path: str, keyring: Keyring
+        self, method: str, reference: Reference, path: str, keyring: Keyring, most: int
     ) -> Answer:
         """As each of those that the kubelet would try, until one is let in and finds it."""
         url = self._base(reference.registry) / "v2" / reference.repository / path
         scope = f"repository:{reference.repository}:pull"
         accept = ", ".join(MEDIA_TYPES) if path.startswith("manifests/") else "*/*"
-        limit = MOST_BYTES if method == "GET" else 0
+        limit = most if method == "GET" else 0
         answer: Answer | None = None
         for credential in keyring.candidates(reference) or [ANYBODY]:
             request = Request(method, url, scope, credential, accept, limit)

@@ -73,8 +73,9 @@ def _suggestion(site: Site, context: Context) -> str:
     image = context.facts.images.get(site.container.image or "")
     if image is None or not image.healthcheck:
         return ""
-    command = json.dumps(image.healthcheck, ensure_ascii=True)
-    if len(command) > LONGEST_COMMAND:
+    long = sum(map(len, image.healthcheck)) > LONGEST_COMMAND
+    command = "" if long else json.dumps(image.healthcheck, ensure_ascii=True)
+    if long or len(command) > LONGEST_COMMAND:
         return ", as its image's HEALTHCHECK does"
     return f", such as exec: {{command: {command}}}, its image's HEALTHCHECK"
 
