@@ -14,6 +14,7 @@ from binascii import Error as NoBase64
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -34,6 +35,7 @@ from batten_webhooks.images.profiles import profile_of
 from batten_webhooks.inquiry import Inquiry
 from batten_webhooks.reference import Reference
 from batten_webhooks.revision import Revision, read_revision
+from batten_webhooks.rules import pinned_digest
 from batten_webhooks.rules.rule import Facts, Missing
 from batten_webhooks.rules.scanned_image import Source
 from batten_webhooks.workload import Kind, Malformed, OwnerReference, Workload, group_of
@@ -44,6 +46,11 @@ SECRET_SECONDS = 60.0
 # A revision that lacks a digest is looked at again: the controller will have found it.
 UNPINNED_SECONDS = 2.0
 MOST_REVISIONS, MOST_SECRETS, MOST_KEYRINGS, MOST_SCANS = 10_000, 2_000, 2_000, 4_000
+# Of one Pod, and of one Secret: who may make them makes calls, and what is remembered.
+MOST_PULL_SECRETS, MOST_ENTRIES, MOST_SECRET_BYTES = 20, 100, 2**16
+# A Pod is reviewed before the API server looks at its names. RFC 1123: no `..`, no megabyte.
+NAME = pinned_digest.SECRET
+LONGEST_UID = 128
 
 T = TypeVar("T")
 Entries = tuple[tuple[str, Credential], ...]
@@ -339,7 +346,7 @@ class ImageFacts:
     async def _read_account(self, namespace: str, name: str) -> None:
         async def names() -> tuple[str, ...]:
             found = await self.cluster.get(_path("v1", namespace, "serviceaccounts", name))
-            return tuple(
+            return _names(
                 str(each.get("name") or "") for each in found.get("imagePullSecrets") or ()
             )
 
@@ -349,7 +356,9 @@ class ImageFacts:
         async def entries() -> Entries:
             found = await self.cluster.get(_path("v1", namespace, "secrets", name))
             data = {key: b64decode(text) for key, text in (found.get("data") or {}).items()}
-            return tuple(read_secret(str(found.get("type")), data))
+            if sum(map(len, data.values())) > MOST_SECRET_BYTES:
+                raise InvalidSecret(f"has more than {MOST_SECRET_BYTES} bytes")
+            return tuple(read_secret(str(found.get("type")), data))[:MOST_ENTRIES]
 
         return await _remember(self._secrets, (namespace, name), entries, "Secret") or ()
 
@@ -406,7 +415,7 @@ def _revision(inquiry: Inquiry) -> _Place | None:
     if owner is None:
         return None
     kind, name = _revision_of(owner, (metadata.labels or {}).get("controller-revision-hash") or "")
-    if not name:
+    if not NAME.fullmatch(name) or len(owner.uid) > LONGEST_UID:
         return None
     return _Place(kind, path_of(kind, inquiry.namespace, name), owner.uid, f'{kind.kind} "{name}"')
 
@@ -454,9 +463,15 @@ def _path(version: str, namespace: str, plural: str, name: str) -> str:
 def _named(workload: Workload) -> tuple[str, ...] | None:
     """The Pod's own Secrets; None where its ServiceAccount's count, which Pods bear already."""
     secrets = workload.spec.imagePullSecrets
-    if secrets or workload.is_pod:
-        return tuple(each.name for each in secrets or () if each.name)
+    if secrets or workload.is_pod or not NAME.fullmatch(_account(workload)):
+        return _names(each.name for each in secrets or ())
     return None
+
+
+def _names(texts: Iterable[str]) -> tuple[str, ...]:
+    """The first of those that are names of Secrets at all: each is a call."""
+    good = (text for text in dict.fromkeys(texts) if NAME.fullmatch(text))
+    return tuple(islice(good, MOST_PULL_SECRETS))
 
 
 def _account(workload: Workload) -> str:

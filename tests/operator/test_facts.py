@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from batten_operator.cluster import ApiError, Cluster, Object
-from batten_operator.facts import ImageFacts
+from batten_operator.facts import MOST_ENTRIES, MOST_PULL_SECRETS, ImageFacts
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.content import Configuration, Execution, PlatformImage
 from batten_webhooks.images.errors import RegistryError
@@ -261,5 +261,57 @@ def test_what_went_wrong_is_told_and_counted() -> None:
         images.failure = None
         await facts.gather(asked_of(), 1)
         assert counted == ["rate-limited", "resolved"]
+
+    play(scenario)
+
+
+def far(count: int) -> str:
+    return "/".join([".."] * count)
+
+
+@pytest.mark.parametrize("name", ["..", ".", far(4), "web-5d\n", "Web", "w" * 1_000_000, "a b"])
+def test_what_no_object_is_called_is_asked_of_nobody_and_remembered_by_nobody(name: str) -> None:
+    async def scenario() -> None:
+        api = Api({})
+        facts = ImageFacts(api, Scripted())
+        secrets = [{"name": name}]
+        for inquiry in (
+            asked_of(owner={**OWNED, "name": name}, imagePullSecrets=secrets),
+            asked_of(owner={**OWNED, "kind": "DaemonSet", "name": name}),
+            asked_of("Deployment", serviceAccountName=name),
+        ):
+            assert (await facts.gather(inquiry, 1)).digests == {IMAGE: DIGEST}
+        api.answers[REPLICA_SET] = revision("ReplicaSet", uid="u" * 1_000_000)
+        await facts.gather(asked_of(owner={**OWNED, "uid": "u" * 1_000_000}), 1)
+        assert api.asked == []
+
+    play(scenario)
+
+
+def test_one_pod_has_no_thousand_secrets_read() -> None:
+    async def scenario() -> None:
+        names = [{"name": f"s{n}"} for n in range(1000)]
+        api = Api({ACCOUNT: {"imagePullSecrets": names}})
+        facts = ImageFacts(api, Scripted())
+        await facts.gather(asked_of(imagePullSecrets=names), 1)
+        assert len(api.asked) == MOST_PULL_SECRETS
+        await facts.gather(asked_of("Deployment"), 1)
+        assert len(api.asked) == MOST_PULL_SECRETS + 1  # the ServiceAccount: its Secrets are known
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (500, MOST_ENTRIES), (5000, 0)])
+def test_one_secret_has_no_thousand_entries(count: int, kept: int) -> None:
+    async def scenario() -> None:
+        entry = {"username": "robot", "password": "x"}
+        text = json.dumps({"auths": {f"registry.example/{n}": entry for n in range(count)}})
+        facts = ImageFacts(Api({SECRET: secret(text)}), images := Scripted())
+        await facts.gather(asked_of(imagePullSecrets=[{"name": "regcred"}]), 1)
+        places = (Reference("registry.example", str(n)) for n in range(count))
+        found = sum(bool(images.keyrings[-1].candidates(each)) for each in places)
+        assert found >= kept
+        assert bool(found) is bool(kept)
+        assert len(images.keyrings[-1]._keys) == kept
 
     play(scenario)
