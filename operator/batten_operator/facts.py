@@ -232,7 +232,7 @@ class ImageFacts:
                 return pinned
             left = max(0.0, deadline - time.monotonic())
             try:
-                found = await self.images.digest(reference, keyring, left)
+                found = await self.images.digest(reference, keyring, left, inquiry.namespace)
             except RegistryError as error:
                 self.count(error.reason)
                 return Missing(str(error))
@@ -283,7 +283,9 @@ class ImageFacts:
                 return
             left = max(0.0, deadline - time.monotonic())
             try:
-                found = await self.images.platforms(reference, digest, keyring, left)
+                found = await self.images.platforms(
+                    reference, digest, keyring, left, inquiry.namespace
+                )
                 images[text] = facts_of(found, self.profile(reference))
             except RegistryError as error:
                 logger.info("image not read", extra=fields(image=text, error=str(error)))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batten_webhooks.images import cache
-from batten_webhooks.images.cache import FRESH_SECONDS, STALE_TIMES, Images
+from batten_webhooks.images.cache import AT_ONCE, FRESH_SECONDS, STALE_TIMES, Images
 from batten_webhooks.images.content import Configuration, Descriptor, Index, Manifest, Platform
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Credential, Keyring
@@ -216,3 +216,54 @@ def test_contents_are_read_once_for_all_platforms() -> None:
             await images.platforms(APP, "nested", NOBODY, 5)
 
     play(scenario)
+
+
+def other(number: int) -> Reference:
+    return parse_reference(f"registry{number}.example/app:1")
+
+
+def test_one_namespace_keeps_no_other_from_its_registries() -> None:
+    async def scenario(images: Images, registries: Scripted, _: Any) -> None:
+        registries.answers, registries.seconds = ["sha256:a"], 3600.0
+        hostile = [images.digest(other(n), NOBODY, 0.05, "hostile") for n in range(500)]
+        slow = await asyncio.gather(*hostile, return_exceptions=True)
+        assert all(isinstance(each, RegistryError) for each in slow)
+        assert len(registries.asked) == AT_ONCE
+        registries.seconds = 0.0
+        # What the hostile one was about to ask for, too: nobody waits in its line.
+        for each in (APP, other(400)):
+            assert await images.digest(each, NOBODY, 5, "shop") == "sha256:a"
+
+    play(scenario)
+
+
+def test_whose_turn_comes_late_takes_what_is_known_by_then() -> None:
+    async def scenario(images: Images, registries: Scripted, _: Any) -> None:
+        registries.answers, registries.seconds = ["sha256:a"], 0.01
+        asked = [images.digest(other(n), NOBODY, 5, "shop") for n in [*range(AT_ONCE + 1)] * 20]
+        assert set(await asyncio.gather(*asked)) == {"sha256:a"}
+        assert len(registries.asked) == AT_ONCE + 1
+        assert not images._resolving._turns
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "read"), [({"amd64"}, 4), ({"s390x"}, 4), (set(), 9)], ids=str
+)
+def test_an_index_of_many_platforms_costs_no_more_than_some(
+    architectures: set[str], read: int
+) -> None:
+    class Many(Scripted):
+        async def manifest(self, _: Reference, digest: str, __: Keyring) -> Index | Manifest:
+            if digest != "index":
+                return await super().manifest(_, digest, __)
+            platform = Platform("linux", "amd64")
+            return Index([Descriptor(f"child {n}", platform=platform) for n in range(9)])
+
+    async def main() -> None:
+        images = Images(Many(), architectures=frozenset(architectures))  # type: ignore[arg-type]
+        assert len(await images.platforms(APP, "index", NOBODY, 5)) == read
+        await images.close()
+
+    asyncio.run(main())

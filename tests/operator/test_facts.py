@@ -59,7 +59,9 @@ class Scripted(Images):
         self.keyrings: list[Keyring] = []
         self.known = False
 
-    async def digest(self, reference: Reference, keyring: Keyring, seconds: float) -> str:
+    async def digest(
+        self, reference: Reference, keyring: Keyring, seconds: float, namespace: str = ""
+    ) -> str:
         self.keyrings.append(keyring)
         if self.failure:
             raise self.failure
@@ -70,7 +72,12 @@ class Scripted(Images):
         return DIGEST if self.known else None
 
     async def platforms(
-        self, reference: Reference, digest: str, keyring: Keyring, seconds: float
+        self,
+        reference: Reference,
+        digest: str,
+        keyring: Keyring,
+        seconds: float,
+        namespace: str = "",
     ) -> tuple[PlatformImage, ...]:
         return self.known_platforms(reference, digest, keyring)
 

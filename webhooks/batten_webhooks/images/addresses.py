@@ -6,12 +6,15 @@ connected to.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 # Metadata services outside 169.254.0.0/16, by the clouds' own documentation.
 METADATA = tuple(
@@ -26,6 +29,8 @@ METADATA = tuple(
 )
 # IPv4 addresses within IPv6 ones, for gateways (RFC 6052).
 NAT64 = ip_network("64:ff9b::/96")
+# A name whose servers do not answer holds one for many seconds; event loops have few of their own.
+MOST_THREADS = 128
 
 
 class RefusedAddress(OSError):
@@ -40,13 +45,22 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, listed: Iterable[str] = ()) -> None:
         self._listed = frozenset(listed)
-        self._resolver = ThreadedResolver()
+        self._threads = ThreadPoolExecutor(MOST_THREADS, "resolve")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Raises RefusedAddress where a name means an address of ours, whatever others it has."""
-        found = await self._resolver.resolve(host, port, family)
+        ask = partial(
+            socket.getaddrinfo,
+            host,
+            port,
+            family,
+            socket.SOCK_STREAM,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        answers = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        found = [_result(host, port, *each) for each in answers]
         for each in found:
             self.check(host, port, each["host"])
         return found
@@ -60,7 +74,21 @@ class GuardedResolver(AbstractResolver):
             raise RefusedAddress(f"is at {address}, {told}: not asked unless listed")
 
     async def close(self) -> None:
-        await self._resolver.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(
+    host: str, port: int, family: int, _: int, protocol: int, __: str, address: Any
+) -> ResolveResult:
+    """Of one of getaddrinfo's answers. Only link-local addresses have a scope: none is gone to."""
+    return ResolveResult(
+        hostname=host,
+        host=str(address[0]),
+        port=port,
+        family=family,
+        proto=protocol,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    )
 
 
 def is_listed(listed: frozenset[str], host: str, port: int | None) -> bool:

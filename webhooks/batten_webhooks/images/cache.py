@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -33,6 +34,9 @@ MOST_DIGESTS, MOST_CONTENTS = 10_000, 2_000
 HEAVIEST_CONTENTS = 8 * 2**20
 MOST_PLATFORMS = 4
 
+# Of one namespace, whose registries may never answer: they keep nobody else from his.
+AT_ONCE = 16
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -48,10 +52,37 @@ class _Known:
 
 
 class _Shared(Generic[K, V]):
-    """Whoever asks for what is being asked for already waits for the same answer."""
+    """Whoever asks for what is being asked for already waits for the same answer.
 
-    def __init__(self) -> None:
+    So many are `at_once` of one namespace; those of "", which is nobody's, are not counted.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
         self._running: dict[K, asyncio.Task[V]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def answer(
+        self,
+        key: K,
+        work: Callable[[], Awaitable[V]],
+        known: Callable[[], V | RegistryError | None],
+        namespace: str,
+    ) -> V:
+        """Of work that begins when it is the namespace's turn, or was `known` by then."""
+        if namespace and key not in self._running:
+            turn = self._turns.setdefault(namespace, asyncio.Semaphore(self._at_once))
+            await turn.acquire()
+            found = known()
+            if found is not None or key in self._running:
+                turn.release()
+            else:
+                self.ask(key, work).add_done_callback(lambda _: turn.release())
+            if isinstance(found, RegistryError):
+                raise RegistryError(found.reason, str(found))
+            if found is not None:
+                return found
+        return await asyncio.shield(self.ask(key, work))
 
     def ask(self, key: K, work: Callable[[], Awaitable[V]]) -> asyncio.Task[V]:
         """The task outlives everybody who gives up waiting for it."""
@@ -100,15 +131,21 @@ class Images:
             MOST_CONTENTS, HEAVIEST_CONTENTS, lambda value: len(msgspec.json.encode(value))
         )
         self._failed = Bounded[tuple[str, str, str], tuple[float, RegistryError]](MOST_CONTENTS)
-        self._resolving = _Shared[tuple[str, str], str]()
-        self._reading = _Shared[tuple[str, str, str], tuple[PlatformImage, ...]]()
+        self._resolving = _Shared[tuple[str, str], str](AT_ONCE)
+        # Each reads its platforms side by side.
+        self._reading = _Shared[tuple[str, str, str], tuple[PlatformImage, ...]](
+            AT_ONCE // MOST_PLATFORMS
+        )
 
     async def close(self) -> None:
         await self._resolving.close()
         await self._reading.close()
 
-    async def digest(self, reference: Reference, keyring: Keyring, seconds: float) -> str:
+    async def digest(
+        self, reference: Reference, keyring: Keyring, seconds: float, namespace: str = ""
+    ) -> str:
         """What the tag names, answered within `seconds`; of a reference with a digest that one.
+        `namespace` is whose lookup it is, where others' must not wait for it.
 
         Cached by what would be let in, not by who asks: credentials that differ share nothing.
         Raises RegistryError.
@@ -119,8 +156,13 @@ class Images:
         if found is not None:
             return found
         key = _tag_key(reference, keyring)
-        task = self._resolving.ask(key, lambda: self._resolve(key, reference, keyring))
-        return await _within(task, seconds)
+        answer = self._resolving.answer(
+            key,
+            lambda: self._resolve(key, reference, keyring),
+            lambda: self.known_digest(reference, keyring),
+            namespace,
+        )
+        return await _within(answer, seconds)
 
     def known_digest(self, reference: Reference, keyring: Keyring) -> str | RegistryError | None:
         """The same without waiting; None where it has to be asked for first.
@@ -157,7 +199,12 @@ class Images:
         return digest
 
     async def platforms(
-        self, reference: Reference, digest: str, keyring: Keyring, seconds: float
+        self,
+        reference: Reference,
+        digest: str,
+        keyring: Keyring,
+        seconds: float,
+        namespace: str = "",
     ) -> tuple[PlatformImage, ...]:
         """What is in an image, for every platform that it has, within `seconds`.
 
@@ -169,8 +216,13 @@ class Images:
         if known is not None:
             return known
         key = reference.name, digest, keyring.identity(reference)
-        task = self._reading.ask(key, lambda: self._read(key, reference, digest, keyring))
-        return await _within(task, seconds)
+        answer = self._reading.answer(
+            key,
+            lambda: self._read(key, reference, digest, keyring),
+            lambda: self.known_platforms(reference, digest, keyring),
+            namespace,
+        )
+        return await _within(answer, seconds)
 
     def known_platforms(
         self, reference: Reference, digest: str, keyring: Keyring
@@ -224,7 +276,8 @@ class Images:
             for each in index.images
             if each.platform is not None and each.platform.architecture in self._architectures
         ]
-        return wanted[:MOST_PLATFORMS] or index.images
+        most = MOST_PLATFORMS if self._architectures else None
+        return (wanted or index.images)[:most]
 
     async def _platform(
         self, reference: Reference, digest: str, manifest: Manifest, keyring: Keyring
@@ -241,10 +294,10 @@ def _tag_key(reference: Reference, keyring: Keyring) -> tuple[str, str]:
     return f"{reference.name}:{reference.tag or 'latest'}", keyring.identity(reference)
 
 
-async def _within(task: asyncio.Task[V], seconds: float) -> V:
+async def _within(answer: Awaitable[V], seconds: float) -> V:
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.shield(task)
+            return await answer
     except TimeoutError:
         raise RegistryError(
             "timeout", f"the registry has not answered in {seconds:.2g} s"

@@ -37,7 +37,7 @@ from batten_webhooks.reference import InvalidReference, parse_reference
 
 EXCHANGE_SECONDS, CONNECT_SECONDS = 8.0, 4.0
 MOST_REDIRECTS = 5
-MOST_CONNECTIONS, MOST_CONNECTIONS_PER_HOST = 64, 8
+MOST_CONNECTIONS, MOST_CONNECTIONS_PER_HOST = 256, 8
 
 
 @dataclass(frozen=True, slots=True)
