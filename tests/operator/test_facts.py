@@ -20,7 +20,7 @@ from batten_webhooks.images.cache import Images
 from batten_webhooks.images.content import Configuration, Execution, PlatformImage
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Keyring
-from batten_webhooks.inquiry import Inquiry, inquire
+from batten_webhooks.inquiry import MOST_ASKED, Inquiry, inquire
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.reference import Reference
 from batten_webhooks.revision import PREFIX
@@ -322,3 +322,8 @@ def test_one_secret_has_no_thousand_entries(count: int, kept: int) -> None:
         assert len(images.keyrings[-1]._keys) == kept
 
     play(scenario)
+
+
+def test_volumes_beyond_measure_are_not_asked_for() -> None:
+    volumes = [{"name": f"v{n}", "image": {"reference": f"r{n}.example/a:1"}} for n in range(5000)]
+    assert len(asked_of(volumes=volumes).pin) == MOST_ASKED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 
 from msgspec import Struct
 
@@ -14,7 +15,10 @@ from batten_webhooks.rules.pinned_digest import readable, to_pin
 from batten_webhooks.rules.rule import Facts
 from batten_webhooks.rules.scanned_image import Source as ScanSource
 from batten_webhooks.rules.scanned_image import to_look_for
-from batten_webhooks.workload import Workload
+from batten_webhooks.workload import MOST_CONTAINERS, Workload
+
+# Containers are counted where a Pod is read, its volumes are not.
+MOST_ASKED = MOST_CONTAINERS
 
 
 class Inquiry(Struct, frozen=True):
@@ -65,9 +69,11 @@ def inquire(
         elif setting.rule.reads_images:
             reading = reading or bool(setting.actions) or setting.mutation != "Disabled"
     pin = {} if pinning is None else _to_pin(workload, pinning, latest)
-    pin = {text: found for text, found in pin.items() if text not in digests}
+    wanted = ((text, found) for text, found in pin.items() if text not in digests)
+    pin = dict(islice(wanted, MOST_ASKED))
     read = _named(workload) if reading else {}
-    scan = {} if scanning is None else to_look_for(workload, scanning.parameters)
+    looking = {} if scanning is None else to_look_for(workload, scanning.parameters)
+    scan = dict(islice(looking.items(), MOST_ASKED))
     if not (pin or read or scan):
         return None
     secrets = pinning.parameters.image_pull_secrets if pinning is not None else ()
