@@ -208,8 +208,9 @@ class Policies:
         """Nobody watches them any more: each is looked up when it is needed."""
         self._namespaces.clear()
 
-    async def look_up(self, name: str) -> None:
-        """Read one Namespace live. Raises ApiError; many who ask at once make one call."""
+    async def look_up(self, name: str, seconds: float = LOOK_UP_SECONDS) -> None:
+        """Read one Namespace live, within so many seconds. Raises ApiError; many who ask at once
+        make one call."""
         if self._cluster is None:
             raise ApiError("no API server to look Namespaces up with")
         asked = self._look_ups.get(name)
@@ -217,10 +218,10 @@ class Policies:
             asked = self._look_ups[name] = asyncio.ensure_future(self._labels(self._cluster, name))
             asked.add_done_callback(lambda _: self._look_ups.pop(name, None))
         try:
-            async with asyncio.timeout(LOOK_UP_SECONDS):
+            async with asyncio.timeout(seconds):
                 labels = await asyncio.shield(asked)
         except TimeoutError:
-            raise ApiError(f"Namespace {name!r}: no answer in {LOOK_UP_SECONDS:g} s") from None
+            raise ApiError(f"Namespace {name!r}: no answer in {seconds:.2g} s") from None
         self._namespaces.setdefault(name, labels)
 
     async def _labels(self, cluster: Cluster, name: str) -> Labels:

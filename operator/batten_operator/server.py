@@ -18,6 +18,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,8 +54,10 @@ MAX_CONNECTIONS = 1024
 MAX_MESSAGE = 500
 DEFAULT_DEADLINE = 10.0
 MAX_DEADLINE = 30.0
-# What registries may take of a review's time: at most so long, and so much of its deadline.
+# What look-ups may take of a review's time, all together: at most so long, and so much of its
+# deadline. A Namespace's labels, what images say, and once more what was forgotten meanwhile.
 FACTS_SECONDS, FACTS_SHARE = 3.0, 0.6
+MOST_LOOK_UPS = 4
 HANDSHAKE_SECONDS = 10.0
 # Longer than an API server keeps a connection that it does not use, or not yet (90 s): we never
 # close one that it is about to use. After a while each is closed with an answer, so that load moves
@@ -188,7 +191,8 @@ class AdmissionServer:
         started = time.perf_counter()
         try:
             body = await self._body(request, query)
-            answer = await self._knowing(webhook, body, query)
+            ends = started + min(FACTS_SECONDS, FACTS_SHARE * _deadline(query))
+            answer = await self._knowing(webhook, body, ends)
         except Refused as error:
             return self._refuse(error)
         self._metrics.answered(webhook, answer, time.perf_counter() - started)
@@ -223,36 +227,33 @@ class AdmissionServer:
         finally:
             self._held -= size
 
-    async def _look_up(self, namespace: str) -> None:
+    async def _look_up(self, namespace: str, seconds: float) -> None:
         """A Namespace whose labels cannot be had is an error, never one without labels."""
         try:
-            await self._policies.look_up(namespace)
+            await self._policies.look_up(namespace, seconds)
         except ApiError as error:
             logger.warning(
                 "namespace not read", extra=fields(namespace=namespace, error=str(error))
             )
             raise Refused(500, "the labels of the request's namespace cannot be read") from None
 
-    async def _knowing(self, webhook: Judge, body: bytes, query: str) -> Answer:
-        """Judged once everything is known that decides, which mostly it is."""
-        source: Source = self._images.known if self._images is not None else _nothing_known
-        try:
-            return self._judged(webhook, body, source)
-        except NamespaceUnknown as unknown:
-            await self._look_up(unknown.name)
-        except FactsNeeded as needed:
-            source = await self._gathered(needed, query)
-        try:
-            return self._judged(webhook, body, source)
-        except FactsNeeded as needed:
-            return self._judged(webhook, body, await self._gathered(needed, query))
+    async def _knowing(self, webhook: Judge, body: bytes, ends: float) -> Answer:
+        """Judged once everything is known that decides, which mostly it is.
 
-    async def _gathered(self, needed: FactsNeeded, query: str) -> Source:
-        """The API server's own deadline leaves room for an answer without them."""
-        assert self._images is not None  # noqa: S101 - it is what needed them
-        seconds = min(FACTS_SECONDS, FACTS_SHARE * _deadline(query))
-        facts = await self._images.gather(needed.inquiry, seconds)
-        return lambda _: facts
+        What is asked for is there by `ends`, of time.perf_counter(): the API server's own deadline
+        leaves room for an answer without it.
+        """
+        source: Source = self._images.known if self._images is not None else _nothing_known
+        for _ in range(MOST_LOOK_UPS):
+            try:
+                return self._judged(webhook, body, source)
+            except NamespaceUnknown as unknown:
+                await self._look_up(unknown.name, _left(ends))
+            except FactsNeeded as needed:
+                assert self._images is not None  # noqa: S101 - it is what needed them
+                facts = await self._images.gather(needed.inquiry, _left(ends))
+                source = partial(_given, facts)
+        raise Refused(500, "what decides is forgotten as fast as it is looked up: try again")
 
     def _judged(self, webhook: Judge, body: bytes, source: Source) -> Answer:
         try:
@@ -404,6 +405,14 @@ def bind(address: Address) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def _left(ends: float) -> float:
+    return max(0.0, ends - time.perf_counter())
+
+
+def _given(facts: Facts, _: Inquiry) -> Facts:
+    return facts
 
 
 def _deadline(query: str) -> float:

@@ -10,13 +10,21 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from batten_serving import UID, Served, pod_review, request_bytes, serving
 
 from batten_operator import server as module
-from batten_webhooks.review import respond
+from batten_operator.cluster import Cluster
+from batten_operator.facts import ImageFacts
+from batten_operator.policies import Policies
+from batten_webhooks.inquiry import FactsNeeded, Inquiry
+from batten_webhooks.policy import PRESETS
+from batten_webhooks.review import Answer, Known, NamespaceUnknown, Webhook, respond
+from batten_webhooks.rules.rule import Facts
+from batten_webhooks.workload import TEMPLATE_PATHS, PodTemplate, read_pod
 
 Scenario = Callable[[Served], Awaitable[None]]
 
@@ -362,5 +370,42 @@ def test_strangers_speaking_something_else() -> None:
         writer.write(b"\x00\x01rubbish\r\n\r\n")
         assert (await reader.read()).startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
         assert (await served.post("/mutate", pod_review()))[0] == 200
+
+    play(scenario)
+
+
+def test_look_ups_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2 s they have 1.2 together; scripted look-ups stand for those that take their time."""
+    given: list[float] = []
+
+    class Labels(Policies):
+        async def look_up(self, name: str, seconds: float = 3.0) -> None:
+            given.append(seconds)
+            await asyncio.sleep(0.3)
+
+    class Images(ImageFacts):
+        async def gather(self, inquiry: Inquiry, seconds: float) -> Facts:
+            given.append(seconds)
+            return Facts()
+
+    inquiry = Inquiry("shop", read_pod(PodTemplate()), {}, {})
+    raised = [NamespaceUnknown("shop"), FactsNeeded(inquiry), NamespaceUnknown("shop")]
+
+    def answer(webhook: Webhook, body: bytes, known: Known) -> Answer:
+        if raised:
+            raise raised.pop(0)
+        return respond(webhook, body, replace(known, images=None))
+
+    monkeypatch.setattr(module, "respond", answer)
+
+    async def scenario(served: Served) -> None:
+        served.server._policies = Labels(PRESETS["hardened"], TEMPLATE_PATHS)
+        served.server._images = Images(Cluster(), None)  # type: ignore[arg-type]
+        assert (await served.post("/mutate?timeout=2s", pod_review()))[0] == 200
+        assert given[0] <= 1.2
+        assert given[1] <= 0.9
+        assert given[2] <= given[1]
+        raised.extend(NamespaceUnknown("shop") for _ in range(100))
+        assert (await served.post("/mutate?timeout=2s", pod_review()))[0] == 500
 
     play(scenario)
