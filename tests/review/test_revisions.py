@@ -112,6 +112,19 @@ def _read(text: str | None) -> dict[str, str]:
     return {k: v for k, v in found.items() if k in (APP, SETUP) and len(v) == len(DIGEST)}
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("added", [{}, {f"{PREFIX}other": json.dumps({APP: OTHER})}])
+def test_another_label_makes_no_other_revision(kind: str, added: dict[str, str]) -> None:
+    before = revision(kind, {KEY: json.dumps({APP: DIGEST})})
+    value = revision(kind, {KEY: json.dumps({APP: DIGEST}), **added})
+    value["metadata"]["labels"] = {"pod-template-hash": "other"}
+    found = ours(after(value, before))
+    assert {key: json.loads(text) for key, text in found.items()} == {
+        KEY: {APP: DIGEST},
+        f"{PREFIX}other": {APP: DIGEST},
+    }
+
+
 @given(noted_values)
 def test_nothing_is_copied_to_a_deployment(noted: Any) -> None:
     for old in (None, revision("Deployment")):

@@ -364,13 +364,14 @@ def _mutate_metadata(request: Request, known: Known) -> Answer:
 def _pin_revision(request: Request, known: Known, kind: Kind) -> Answer:
     """Its digests are found once, when it is made, and stay what they are."""
     value = _object(request.object, "object")
+    updated = request.operation == "UPDATE"
     try:
         revision = read_revision(kind, value)
+        before = read_revision(kind, _object(request.oldObject, "oldObject")) if updated else None
     except Malformed:
         return _allow(request)  # others keep what they like in a ControllerRevision
     there = _annotations(request.object, "object")
-    if request.operation == "UPDATE":
-        before = _annotations(request.oldObject, "oldObject") or {}
+    if before is not None:
         return _annotate(request, there, kept(revision, before))
     pins = _pins(request, known, revision)
     return _annotate(request, there, {revision.key: written(pins)} if pins else {})

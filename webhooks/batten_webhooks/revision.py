@@ -102,13 +102,15 @@ def ours(annotations: Annotations) -> dict[str, str | None]:
     return {key: text for key, text in annotations.items() if key.startswith(PREFIX)}
 
 
-def kept(revision: Revision, before: Annotations) -> dict[str, str | None]:
-    """What our annotations are to be after an update: once there is a digest it stays; the one of
-    an image that had none may be added, for the revision itself alone."""
-    result = ours(before)
-    old = read_pins(result.get(revision.key), revision.images)
-    pins = {**revision.pins, **old}
-    if pins and pins != old:
+def kept(revision: Revision, before: Revision) -> dict[str, str | None]:
+    """What our annotations are to be after an update: once there is a digest it stays, also where
+    the label is changed that holds the revision's hash; the one of an image that had none may be
+    added, for the revision itself alone."""
+    result = ours(before.metadata.annotations or {})
+    there = read_pins(result.get(revision.key), revision.images)
+    own = read_pins(result.get(before.key), revision.images)
+    pins = {**revision.pins, **there, **own}
+    if pins and pins != there:
         result[revision.key] = written(pins)
     return result
 
