@@ -126,7 +126,9 @@ class ImageFacts:
             return None
         digests: dict[str, str | Missing] = {}
         for text, reference in inquiry.pin.items():
-            answer = _of_revision(pins, text) or self.images.known_digest(reference, keyring)
+            answer = _of_revision(pins, text, inquiry) or self.images.known_digest(
+                reference, keyring
+            )
             if answer is None:
                 return None
             digests[text] = Missing(str(answer)) if isinstance(answer, RegistryError) else answer
@@ -227,7 +229,7 @@ class ImageFacts:
         )
 
         async def digest(text: str, reference: Reference) -> str | Missing:
-            pinned = _of_revision(pins, text)
+            pinned = _of_revision(pins, text, inquiry)
             if pinned is not None:
                 return pinned
             left = max(0.0, deadline - time.monotonic())
@@ -441,8 +443,11 @@ def _is_of(revision: Revision, uid: str) -> bool:
     return bool(uid) and (revision.metadata.uid == uid or uid in owners)
 
 
-def _of_revision(pins: _Pins, text: str) -> str | Missing | None:
-    """None for an image that the revision does not speak of, such as an injected sidecar's."""
+def _of_revision(pins: _Pins, text: str, inquiry: Inquiry) -> str | Missing | None:
+    """None for an image that the revision does not speak of, such as an injected sidecar's, or that
+    nobody gives a digest."""
+    if not inquiry.pinned:
+        return pins.digests.get(text)
     if pins.error:
         return Missing(f"{pins.title} has its digest, and {pins.error}")
     if text not in pins.images:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ from batten_operator.policies import Policies
 from batten_operator.scan import Reader, finished, governing_in, reader
 from batten_webhooks.engine import evaluate
 from batten_webhooks.images.bounded import Bounded
-from batten_webhooks.inquiry import inquire
+from batten_webhooks.inquiry import inquire, pins
 from batten_webhooks.review import NamespaceUnknown, pins_of
 from batten_webhooks.revision import REVISIONS, Revision, read_revision, written
 from batten_webhooks.rules.rule import Facts
@@ -35,6 +36,8 @@ LOOK_UP_SECONDS = 20.0
 # A revision whose images cannot be resolved is not tried again at once.
 AGAIN_SECONDS = 60.0
 MOST_FAILED = 10_000
+# Of one namespace in one round: its registries may take their time, and others wait for theirs.
+MOST_FAILURES = 3
 
 
 @dataclass
@@ -63,14 +66,20 @@ class Pinner:
 
     async def look(self) -> None:
         """Raises ApiError."""
+        failures = Counter[str]()
         async with reader() as opened:
             governing = await governing_in(opened, self.policies.governance)
             for kind in REVISIONS:
                 async for revision in self._unpinned(opened, kind):
+                    namespace = revision.metadata.namespace or ""
+                    if failures[namespace] >= MOST_FAILURES:
+                        continue
                     try:
-                        await self._pin(kind, revision, governing)
+                        done = await self._pin(kind, revision, governing)
                     except (Malformed, NamespaceUnknown) as error:
                         logger.debug("revision not judged: %s", error)
+                    else:
+                        failures[namespace] += not done
 
     async def _unpinned(self, opened: Reader, kind: Kind) -> AsyncIterator[Revision]:
         """Those in use that lack a digest."""
@@ -90,14 +99,16 @@ class Pinner:
                     continue
                 yield revision
 
-    async def _pin(self, kind: Kind, revision: Revision, governing: Any) -> None:
-        """Raises ApiError, Malformed and NamespaceUnknown."""
+    async def _pin(self, kind: Kind, revision: Revision, governing: Any) -> bool:
+        """Whether it has what it is to have. Raises ApiError, Malformed and NamespaceUnknown."""
         namespace = revision.metadata.namespace or ""
         workload = _workload(kind, revision)
         governed = governing(namespace, revision.template)
+        if not pins(governed.policy):
+            return True
         inquiry = inquire(workload, namespace, governed.policy, revision.pins, judge=False)
         if inquiry is None or not inquiry.pin:
-            return
+            return True
         inquiry = msgspec.structs.replace(inquiry, read={})
         found = await self.images.gather(inquiry, LOOK_UP_SECONDS)
         facts = Facts(digests=found.digests)
@@ -106,31 +117,39 @@ class Pinner:
         )
         new = pins_of(workload, verdict)
         if verdict.unknowns:
-            self._failed[revision.metadata.uid or ""] = time.monotonic() + AGAIN_SECONDS
+            self._not_at_once(revision)
             for unknown in verdict.unknowns:
                 self.events.tell(of_revision(kind, revision.metadata, unknown.detail))
-        if new:
-            await self._write(kind, revision, {**new, **revision.pins})
+        there = not new or await self._write(kind, revision, {**new, **revision.pins})
+        return there and not verdict.unknowns
 
-    async def _write(self, kind: Kind, revision: Revision, pins: dict[str, str]) -> None:
-        """As long as it is what was read: whoever was faster has pinned it already."""
+    def _not_at_once(self, revision: Revision) -> None:
+        self._failed[revision.metadata.uid or ""] = time.monotonic() + AGAIN_SECONDS
+
+    async def _write(self, kind: Kind, revision: Revision, digests: dict[str, str]) -> bool:
+        """As long as it is what was read: whoever was faster has pinned it already. What the API
+        server says of this one says nothing of others. Raises ApiError where it says nothing."""
         metadata = revision.metadata
         path = path_of(kind, metadata.namespace or "", metadata.name or "")
         change = {
             "resourceVersion": metadata.resourceVersion,
-            "annotations": {revision.key: written(pins)},
+            "annotations": {revision.key: written(digests)},
         }
         await self.budget.take()
         try:
             await self.cluster.merge(path, {"metadata": change})
         except ApiError as error:
-            if error.status not in (404, 409):
+            if not error.status:
                 raise
-            return
+            if error.status not in (404, 409):
+                self._not_at_once(revision)
+                logger.warning("revision not pinned: %s", error)
+            return error.status in (404, 409)
         logger.info(
             "revision pinned",
             extra=fields(kind=kind.kind, namespace=metadata.namespace, name=metadata.name),
         )
+        return True
 
 
 def _workload(kind: Kind, revision: Revision) -> Workload:

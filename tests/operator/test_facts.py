@@ -21,7 +21,7 @@ from batten_webhooks.images.content import Configuration, Execution, PlatformIma
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Keyring
 from batten_webhooks.inquiry import MOST_ASKED, Inquiry, inquire
-from batten_webhooks.policy import PRESETS
+from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.reference import Reference
 from batten_webhooks.revision import PREFIX
 from batten_webhooks.rules.rule import Missing
@@ -88,8 +88,13 @@ class Scripted(Images):
         return (PlatformImage(found.platform, digest, 1, found),)
 
 
-def asked_of(kind: str = "Pod", owner: dict[str, Any] | None = None, **spec: Any) -> Inquiry:
-    """What the hardened preset wants to know of a Pod, or of a Deployment."""
+def asked_of(
+    kind: str = "Pod",
+    owner: dict[str, Any] | None = None,
+    policy: Policy = PRESETS["hardened"],
+    **spec: Any,
+) -> Inquiry:
+    """What a policy wants to know of a Pod, or of a Deployment."""
     pod = {"spec": {"containers": [{"name": "app", "image": IMAGE}], **spec}}
     metadata: dict[str, Any] = {"name": "web"}
     if owner:
@@ -100,7 +105,7 @@ def asked_of(kind: str = "Pod", owner: dict[str, Any] | None = None, **spec: Any
         value = {"apiVersion": "apps/v1", "kind": kind, "spec": {"template": pod}}
     workload = read_object(value)
     assert workload is not None
-    inquiry = inquire(workload, "shop", PRESETS["hardened"])
+    inquiry = inquire(workload, "shop", policy)
     assert inquiry is not None
     return inquiry
 
@@ -327,3 +332,19 @@ def test_one_secret_has_no_thousand_entries(count: int, kept: int) -> None:
 def test_volumes_beyond_measure_are_not_asked_for() -> None:
     volumes = [{"name": f"v{n}", "image": {"reference": f"r{n}.example/a:1"}} for n in range(5000)]
     assert len(asked_of(volumes=volumes).pin) == MOST_ASKED
+
+
+def test_where_digests_are_only_observed_a_pod_is_told_which_it_would_get() -> None:
+    async def scenario() -> None:
+        bare = revision("ReplicaSet", digest="", uid=UID)
+        for answer in (bare, ApiError("forbidden", 403)):
+            facts = ImageFacts(Api({REPLICA_SET: answer}), Scripted())
+            inquiry = asked_of(owner=OWNED, policy=observing(PRESETS["hardened"]))
+            assert (await facts.gather(inquiry, 1)).digests == {IMAGE: DIGEST}
+            known = facts.known(inquiry)
+            assert known is not None
+            assert known.digests == {IMAGE: DIGEST}
+        facts = ImageFacts(Api({REPLICA_SET: revision("ReplicaSet", uid=UID)}), Scripted())
+        assert (await facts.gather(inquiry, 1)).digests == {IMAGE: OTHER}
+
+    play(scenario)

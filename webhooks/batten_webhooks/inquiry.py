@@ -24,7 +24,8 @@ MOST_ASKED = MOST_CONTAINERS
 class Inquiry(Struct, frozen=True):
     """References by the text that names them: `pin` are those whose tags are to be resolved, `read`
     those whose configuration counts, `scan` those whose scans do, from `sources`. `secrets` are the
-    policy's own, for Pods of `namespace`."""
+    policy's own, for Pods of `namespace`. Where revisions are `pinned` their Pods take digests from
+    there alone."""
 
     namespace: str
     workload: Workload
@@ -33,6 +34,7 @@ class Inquiry(Struct, frozen=True):
     secrets: tuple[str, ...] = ()
     scan: Mapping[str, Reference] = {}
     sources: tuple[ScanSource, ...] = ()
+    pinned: bool = True
 
 
 class FactsNeeded(Exception):
@@ -78,7 +80,7 @@ def inquire(
         return None
     secrets = pinning.parameters.image_pull_secrets if pinning is not None else ()
     sources = scanning.parameters.sources if scanning is not None else ()
-    return Inquiry(namespace, workload, pin, read, secrets, scan, sources)
+    return Inquiry(namespace, workload, pin, read, secrets, scan, sources, pins(policy))
 
 
 class WantedScan(Struct, frozen=True):
@@ -115,6 +117,14 @@ def wanted_scans(
         )
         for image, scans, platform in scanned_image.lacking(workload, scanning.parameters, facts)
         if template
+    )
+
+
+def pins(policy: Policy) -> bool:
+    """Whether images are given digests, not only told which they would be given."""
+    return any(
+        setting.rule is pinned_digest.RULE and setting.mutation == "Enabled"
+        for setting in policy.settings
     )
 
 

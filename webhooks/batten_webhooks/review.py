@@ -20,7 +20,14 @@ from msgspec.structs import replace
 from batten_webhooks import authorship, messages
 from batten_webhooks.engine import NO_FACTS, evaluate
 from batten_webhooks.governance import EXPIRES_SOON, Governance, Governed
-from batten_webhooks.inquiry import FactsNeeded, Source, WantedScan, inquire, wanted_scans
+from batten_webhooks.inquiry import (
+    FactsNeeded,
+    Source,
+    WantedScan,
+    inquire,
+    pins,
+    wanted_scans,
+)
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy
 from batten_webhooks.revision import (
@@ -373,8 +380,8 @@ def _pin_revision(request: Request, known: Known, kind: Kind) -> Answer:
     there = _annotations(request.object, "object")
     if before is not None:
         return _annotate(request, there, kept(revision, before))
-    pins = _pins(request, known, revision)
-    return _annotate(request, there, {revision.key: written(pins)} if pins else {})
+    found = _pins(request, known, revision)
+    return _annotate(request, there, {revision.key: written(found)} if found else {})
 
 
 def _pins(request: Request, known: Known, revision: Revision) -> dict[str, str]:
@@ -383,6 +390,8 @@ def _pins(request: Request, known: Known, revision: Revision) -> dict[str, str]:
         return {}
     workload = read_pod(revision.template, kind=request.kind.kind, prefix="/spec/template")
     governed = known.governed(request, revision.template)
+    if not pins(governed.policy):
+        return {}
     verdict = known.verdict(request, workload, governed, judge=False)
     return pins_of(workload, verdict)
 
