@@ -87,10 +87,9 @@ class _Pins:
     at: float = field(default_factory=time.monotonic)
 
     def settles(self, texts: Iterable[str]) -> bool:
-        """Whether nothing that it says of these references will ever be different."""
-        return bool(self.images) and all(
-            text in self.digests or text not in self.images for text in texts
-        )
+        """Whether nothing that it says of these references will ever be different: a ReplicaSet's
+        template may be changed, and name another image then."""
+        return all(text in self.digests for text in texts)
 
 
 @dataclass

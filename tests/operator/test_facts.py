@@ -177,6 +177,23 @@ def test_a_pod_of_nobody_known_is_asked_for_by_itself(owner: dict[str, Any]) -> 
     play(scenario)
 
 
+def test_an_image_that_the_template_names_later_has_the_revisions_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        before = revision("ReplicaSet", uid=UID)
+        before["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example/team/old:1"
+        api = Api({REPLICA_SET: before})
+        facts = ImageFacts(api, Scripted())
+        await facts.gather(asked_of(owner=OWNED), 1)
+        api.answers[REPLICA_SET] = revision("ReplicaSet", uid=UID)
+        monkeypatch.setattr("batten_operator.facts.UNPINNED_SECONDS", 0.0)
+        assert facts.known(asked_of(owner=OWNED)) is None
+        assert (await facts.gather(asked_of(owner=OWNED), 1)).digests == {IMAGE: OTHER}
+
+    play(scenario)
+
+
 def test_who_claims_an_owner_that_is_another_gets_nothing_from_it() -> None:
     async def scenario() -> None:
         api = Api({REPLICA_SET: revision("ReplicaSet", uid="another")})
