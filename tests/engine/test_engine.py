@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batten_webhooks.engine import WINDOWS_REMEDY, evaluate
-from batten_webhooks.image_facts import ImageFacts
+from batten_webhooks.image_facts import ImageFacts, Profile
 from batten_webhooks.policy import PRESETS, Mutation, Policy, Setting, observing
 from batten_webhooks.rules import BY_NAME
 from batten_webhooks.rules.rule import Facts
@@ -178,3 +178,18 @@ def test_ports_are_numbers_that_can_be_read(port: str, sysctl: str, told: bool) 
     pod = workload(securityContext={"sysctls": sysctls})
     verdict = evaluate(pod, policy("unprivileged-ports"), facts)
     assert bool(verdict.violations) is told
+
+
+@pytest.mark.parametrize(
+    ("own", "inherited", "changed"), [(None, None, True), (7, None, False), (None, 7, False)]
+)
+def test_a_profile_changes_no_group_that_is_said(
+    own: int | None, inherited: int | None, changed: bool
+) -> None:
+    known = ImageFacts(user="root", profile=Profile("nginx", 101, 102))
+    container = {"name": "app", "image": "nginx:1.27", "securityContext": {"runAsGroup": own}}
+    pod = workload(containers=[container], securityContext={"runAsGroup": inherited})
+    verdict = evaluate(pod, policy("run-as-non-root"), Facts(images={"nginx:1.27": known}))
+    made = {each.change.path.rpartition("/")[2]: each.change.value for each in verdict.changes}
+    assert made["runAsUser"] == 101
+    assert made.get("runAsGroup") == (102 if changed else None)

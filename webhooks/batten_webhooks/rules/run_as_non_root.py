@@ -106,7 +106,7 @@ def _user(pod: Workload, site: Site, context: Context) -> Iterable[Finding | Unk
     said = site.security.runAsNonRoot
     if said is None:
         said = pod.security.runAsNonRoot
-    return () if said is False else _image_user(site, context, sure=bool(said))
+    return () if said is False else _image_user(pod, site, context, sure=bool(said))
 
 
 def _said_false(place: str, container: str) -> Finding:
@@ -140,7 +140,9 @@ def _root_user(place: str, container: str) -> Finding:
     )
 
 
-def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding | Unknown]:
+def _image_user(
+    pod: Workload, site: Site, context: Context, *, sure: bool
+) -> Iterable[Finding | Unknown]:
     """What the kubelet will make of the image's USER, `uid[:gid]` or `name[:group]`.
 
     An unknown USER is reported where it is this rule that asks for runAsNonRoot, not the user.
@@ -166,15 +168,15 @@ def _image_user(site: Site, context: Context, *, sure: bool) -> Iterable[Finding
             "which the kubelet cannot verify to be non-root"
         )
     if known is not None and known.profile is not None:
-        return (_of_profile(site, detail, known.profile),)
+        return (_of_profile(pod, site, detail, known.profile),)
     remedy = "set a non-zero uid, or use an image with a numeric USER"
     return (Finding(path=path, container=site.name, detail=detail, remedy=remedy),)
 
 
-def _of_profile(site: Site, detail: str, profile: Profile) -> Finding:
+def _of_profile(pod: Workload, site: Site, detail: str, profile: Profile) -> Finding:
     """A group is set with the user: without one the process would be of root's."""
     changes = [Change(site.pointer + USER, profile.user)]
-    if site.security.runAsGroup is None:
+    if site.security.runAsGroup is None and pod.security.runAsGroup is None:
         changes.append(Change(site.pointer + GROUP, profile.group))
     return Finding(
         path=site.pointer + USER,
