@@ -270,10 +270,10 @@ class Images:
                 task.cancel()
 
     def _wanted(self, index: Index) -> list[Descriptor]:
-        """All where none is of an architecture that is asked for."""
+        """All where none is of an architecture that is asked for; Windows' many versions last."""
         wanted = [
             each
-            for each in index.images
+            for each in sorted(index.images, key=_of_windows)
             if each.platform is not None and each.platform.architecture in self._architectures
         ]
         most = MOST_PLATFORMS if self._architectures else None
@@ -288,6 +288,10 @@ class Images:
         return PlatformImage(
             configuration.platform, digest, manifest.size, configuration, manifest.config.digest
         )
+
+
+def _of_windows(image: Descriptor) -> bool:
+    return image.platform is not None and image.platform.os == "windows"
 
 
 def _tag_key(reference: Reference, keyring: Keyring) -> tuple[str, str]:

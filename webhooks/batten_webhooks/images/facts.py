@@ -12,11 +12,15 @@ MOST_VOLUMES = 32
 
 
 def facts_of(platforms: Sequence[PlatformImage], profile: Profile | None) -> ImageFacts:
-    """Platforms are built from one file: but for the user, the first speaks for all of them."""
+    """Platforms are built from one file: but for the user, the first speaks for all of them.
+
+    Those of Windows are built from another, and speak where there is no other.
+    """
     if not platforms:
         return ImageFacts(profile=profile)
-    users = {each.configuration.execution.user for each in platforms}
-    first = platforms[0].configuration.execution
+    speaking = [each for each in platforms if each.platform.os != "windows"] or platforms
+    users = {each.configuration.execution.user for each in speaking}
+    first = speaking[0].configuration.execution
     return ImageFacts(
         user=users.pop() if len(users) == 1 else None,
         volumes=tuple(sorted(first.volumes or ())[:MOST_VOLUMES]),
