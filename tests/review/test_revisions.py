@@ -17,7 +17,7 @@ from batten_webhooks.governance import Governance
 from batten_webhooks.inquiry import FactsNeeded, Inquiry
 from batten_webhooks.policy import observing
 from batten_webhooks.review import BadReview, Known, respond
-from batten_webhooks.revision import PREFIX
+from batten_webhooks.revision import MOST_BYTES, PREFIX
 from batten_webhooks.rules.rule import Facts, Missing
 
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -110,6 +110,15 @@ def _read(text: str | None) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
     return {k: v for k, v in found.items() if k in (APP, SETUP) and len(v) == len(DIGEST)}
+
+
+@pytest.mark.parametrize(("spare", "pinned"), [(0, False), (200, True)])
+def test_a_revision_is_not_made_too_large_to_be_stored(spare: int, pinned: bool) -> None:
+    own = "x" * (MOST_BYTES - len("team") - spare)
+    value = revision("ReplicaSet", {"team": own, f"{PREFIX}other": "x" * MOST_BYTES})
+    found = after(value)["metadata"]["annotations"]
+    assert found.pop("team") == own
+    assert bool(found) is pinned
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -36,6 +36,7 @@ from batten_webhooks.revision import (
     Annotations,
     Revision,
     differences,
+    fits,
     kept,
     read_revision,
     written,
@@ -381,7 +382,8 @@ def _pin_revision(request: Request, known: Known, kind: Kind) -> Answer:
     if before is not None:
         return _annotate(request, there, kept(revision, before))
     found = _pins(request, known, revision)
-    return _annotate(request, there, {revision.key: written(found)} if found else {})
+    wanted = {revision.key: written(found)} if found else {}
+    return _annotate(request, there, wanted if fits(there or {}, wanted) else {})
 
 
 def _pins(request: Request, known: Known, revision: Revision) -> dict[str, str]:

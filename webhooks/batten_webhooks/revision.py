@@ -39,6 +39,9 @@ HASH_LABELS = (
     "controller.kubernetes.io/hash",
 )
 NO_HASH = "revision"
+# Of all annotations of one object, keys and values
+# (https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/).
+MOST_BYTES = 256 * 1024
 _HASH = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}")
 
@@ -113,6 +116,13 @@ def kept(revision: Revision, before: Revision) -> dict[str, str | None]:
     if pins and pins != there:
         result[revision.key] = written(pins)
     return result
+
+
+def fits(there: Annotations, wanted: Annotations) -> bool:
+    """Whether the API server takes them beside the others: it refuses the object otherwise."""
+    others = {key: text for key, text in there.items() if not key.startswith(PREFIX)}
+    texts = (each or "" for item in {**others, **wanted}.items() for each in item)
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts) <= MOST_BYTES
 
 
 def differences(there: Annotations | None, wanted: Annotations) -> list[dict[str, Any]]:
