@@ -106,7 +106,7 @@ class Pinner:
         governed = governing(namespace, revision.template)
         if not pins(governed.policy):
             return True
-        inquiry = inquire(workload, namespace, governed.policy, revision.pins, judge=False)
+        inquiry = inquire(workload, namespace, governed, revision.pins, judge=False)
         if inquiry is None or not inquiry.pin:
             return True
         inquiry = msgspec.structs.replace(inquiry, read={})

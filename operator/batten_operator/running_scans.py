@@ -47,7 +47,7 @@ class RunningScans:
 
     def facts(self, namespace: str, workload: Workload, governed: Governed) -> Facts:
         """What is at hand; what is not is asked for later, and judged with the next look."""
-        asked = inquire(workload, namespace, governed.policy)
+        asked = inquire(workload, namespace, governed)
         if asked is None or not asked.scan:
             return NO_FACTS
         inquiry = replace(asked, pin={}, read={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batten_webhooks.engine import evaluate
-from batten_webhooks.governance import Exemption, Exemptions, Governance
+from batten_webhooks.governance import Exemption, Exemptions, Governance, Governed
+from batten_webhooks.inquiry import inquire
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import PRESETS, Policy
 from batten_webhooks.rules.rule import Facts
@@ -138,3 +140,22 @@ def test_what_is_mended_is_let_through_and_stays_as_it_is(
     verdict = judged(once, exemptions)
     assert verdict.changes == ()
     assert acting(verdict.violations, "Deny") == []
+
+
+def test_what_is_let_in_whatever_its_tag_is_given_a_digest_all_the_same() -> None:
+    workload, name = read(pod(containers=[container(image="app:latest")])), "no-latest-tag"
+    assert all(s.actions == {"Deny"} for s in HARDENED.settings if s.rule.name == name)
+
+    def asked(policy: Policy, *rules: str) -> Collection[str]:
+        governed = Governed(policy, exemptions=lifted(*rules))
+        found = inquire(workload, "shop", governed)
+        return found.pin if found is not None else ()
+
+    assert "app:latest" not in asked(HARDENED)
+    assert "app:latest" not in asked(HARDENED, "drop-capabilities")
+    assert "app:latest" in asked(HARDENED, name)
+    settings = tuple(
+        replace(s, exempt_users=frozenset(("robot",))) if s.rule.name == name else s
+        for s in HARDENED.settings
+    )
+    assert "app:latest" in asked(replace(HARDENED, settings=settings))

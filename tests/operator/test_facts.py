@@ -16,6 +16,7 @@ import pytest
 
 from batten_operator.cluster import ApiError, Cluster, Object
 from batten_operator.facts import MOST_ENTRIES, MOST_PULL_SECRETS, ImageFacts
+from batten_webhooks.governance import Governed
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.content import Configuration, Execution, PlatformImage
 from batten_webhooks.images.errors import RegistryError
@@ -105,7 +106,7 @@ def asked_of(
         value = {"apiVersion": "apps/v1", "kind": kind, "spec": {"template": pod}}
     workload = read_object(value)
     assert workload is not None
-    inquiry = inquire(workload, "shop", policy)
+    inquiry = inquire(workload, "shop", Governed(policy))
     assert inquiry is not None
     return inquiry
 

@@ -8,6 +8,7 @@ from itertools import islice
 from msgspec import Struct
 
 from batten_webhooks.evidence.scans import Platform
+from batten_webhooks.governance import Exemptions, Governed
 from batten_webhooks.policy import Policy, Setting
 from batten_webhooks.reference import Reference
 from batten_webhooks.rules import no_latest_tag, pinned_digest, scanned_image
@@ -52,7 +53,7 @@ Source = Callable[[Inquiry], Facts | None]
 def inquire(
     workload: Workload,
     namespace: str,
-    policy: Policy,
+    governed: Governed,
     digests: Collection[str] = (),
     *,
     judge: bool = True,
@@ -61,11 +62,12 @@ def inquire(
     depend on has to be."""
     pinning = latest = scanning = None
     reading = False
-    for setting in policy.settings:
+    for setting in governed.policy.settings:
         if setting.rule is pinned_digest.RULE:
             pinning = setting
         elif setting.rule is no_latest_tag.RULE:
-            latest = setting
+            let_in = _may_be_let_in(workload, setting, governed.exemptions)
+            latest = None if let_in else setting
         elif setting.rule is scanned_image.RULE:
             scanning = setting if judge and setting.actions else None
         elif setting.rule.reads_images:
@@ -80,7 +82,7 @@ def inquire(
         return None
     secrets = pinning.parameters.image_pull_secrets if pinning is not None else ()
     sources = scanning.parameters.sources if scanning is not None else ()
-    return Inquiry(namespace, workload, pin, read, secrets, scan, sources, pins(policy))
+    return Inquiry(namespace, workload, pin, read, secrets, scan, sources, pins(governed.policy))
 
 
 class WantedScan(Struct, frozen=True):
@@ -126,6 +128,11 @@ def pins(policy: Policy) -> bool:
         setting.rule is pinned_digest.RULE and setting.mutation == "Enabled"
         for setting in policy.settings
     )
+
+
+def _may_be_let_in(workload: Workload, setting: Setting, exemptions: Exemptions) -> bool:
+    """Whether the rule is lifted for a container, or for somebody."""
+    return bool(setting.exempt_users) or setting.rule.name in exemptions.holding(workload).rules
 
 
 def _to_pin(workload: Workload, pinning: Setting, latest: Setting | None) -> dict[str, Reference]:

@@ -231,7 +231,7 @@ class Known:
         """What has to be known; `digests` are, whatever registries say. Raises FactsNeeded."""
         found = self.facts
         if self.images is not None:
-            asked = inquire(workload, request.namespace, governed.policy, digests, judge=judge)
+            asked = inquire(workload, request.namespace, governed, digests, judge=judge)
             known = self.images(asked) if asked is not None else found
             if asked is not None and known is None:
                 raise FactsNeeded(asked)
