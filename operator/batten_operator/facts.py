@@ -221,10 +221,11 @@ class ImageFacts:
     # --- what is asked for ----------------------------------------------------------------------
 
     async def gather(self, inquiry: Inquiry, seconds: float) -> Facts:
-        """All of it, or why it could not be had, within so many seconds."""
+        """All of it, or why it could not be had, within so many seconds: half of them are the
+        registries'."""
         deadline = time.monotonic() + seconds
         pins, keyring = await asyncio.gather(
-            self._pins(inquiry, seconds), self._read_keyring(inquiry, seconds)
+            self._pins(inquiry, seconds / 2), self._read_keyring(inquiry, seconds / 2)
         )
 
         async def digest(text: str, reference: Reference) -> str | Missing:

@@ -133,7 +133,12 @@ def test_what_a_user_writes_is_replaced_and_what_he_changes_is_restored(
     (live,) = namespace.get("replicasets")["items"]
     assert pins(live) == right
     assert live["metadata"]["annotations"]["team"] == "other"
-    assert images(namespace) == {f"{image}@{digest}"}
+    plain.push(namespace.name, "1", User="1001")
+    namespace.kubectl("label", "replicaset/web", "pod-template-hash=x").require()
+    (live,) = namespace.get("replicasets")["items"]
+    assert pins(live) == {**right, f"{PREFIX}x": {image: digest}}
+    namespace.kubectl("scale", "replicaset/web", "--replicas=2").require()
+    assert images(namespace, 2) == {f"{image}@{digest}"}
 
 
 def test_a_bare_pod_keeps_its_digest_when_it_is_applied_again(
