@@ -193,3 +193,27 @@ def test_a_profile_changes_no_group_that_is_said(
     made = {each.change.path.rpartition("/")[2]: each.change.value for each in verdict.changes}
     assert made["runAsUser"] == 101
     assert made.get("runAsGroup") == (102 if changed else None)
+
+
+@pytest.mark.parametrize(
+    "image", ["nginx:1", "registry-1.docker.io/library/nginx:1", "docker.io:443/library/nginx:1"]
+)
+@pytest.mark.parametrize("digest", ["", "@sha256:" + "0" * 64])
+def test_what_is_forbidden_is_so_by_any_name_with_a_digest_or_without(
+    image: str, digest: str
+) -> None:
+    rule = BY_NAME["pinned-digest"]
+    setting = Setting(rule, "Enabled", frozenset(("Deny",)), rule.parameters(forbid=("nginx",)))
+    pod = workload(containers=[{"name": "app", "image": image + digest}])
+    verdict = evaluate(pod, Policy(title="test", settings=(setting,)))
+    assert any("forbidden" in each.finding.detail for each in verdict.violations)
+
+
+@pytest.mark.parametrize("name", ["require", "forbid"])
+def test_no_image_is_let_in_or_forbidden_by_its_tag(name: str) -> None:
+    """It is given a digest before it is judged, and a pattern with a tag would not match it."""
+    parameters = BY_NAME["pinned-digest"].parameters
+    with pytest.raises(ValueError, match="names a tag, and what runs is a digest"):
+        parameters(**{name: ("nginx:1.*",)})
+    parameters(**{name: ("nginx@sha256:" + "0" * 64,)})
+    parameters(leave_alone=("nginx:1.*",))

@@ -156,3 +156,27 @@ def test_a_long_text_is_read_or_refused(unit: str) -> None:
         parse_pattern(text)
     assert not parse_pattern("registry.example/team/*").matches(text)
     assert not parse_pattern("registry.example/team/*").matches("registry.example/team/" + text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "image"),
+    [
+        ("registry.example/team/*", "registry.example:443/team/app"),
+        ("registry.example/team/*", "Registry.example:0443/team/app"),
+        ("registry.example:443/team/*", "registry.example/team/app"),
+        ("REGISTRY.example/team/*", "registry.example/team/app"),
+        ("docker.io/library/*", "registry-1.docker.io/library/nginx"),
+        ("nginx", "index.docker.io:443/library/nginx@" + DIGEST),
+        ("nginx", "DOCKER.IO/library/nginx"),
+    ],
+)
+def test_other_names_of_a_registry_are_for_what_is_forbidden(pattern: str, image: str) -> None:
+    assert parse_pattern(pattern).matches(image, spelt=False)
+    assert not parse_pattern(pattern).matches(image)
+
+
+def test_what_is_foreign_is_so_however_it_is_spelt() -> None:
+    same = {"registry.example:443/team/app", "Registry.example/team/app"}
+    for pattern, image in FOREIGN:
+        if image not in same:
+            assert not parse_pattern(pattern).matches(image, spelt=False)

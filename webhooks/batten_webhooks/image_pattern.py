@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 from batten_webhooks.reference import (
     DEFAULT_REGISTRY,
+    LEGACY_REGISTRY,
     InvalidReference,
     Reference,
     parse_reference,
     split_registry,
 )
+
+DOCKER_HUB_HOSTS = frozenset((LEGACY_REGISTRY, "registry-1.docker.io"))
 
 
 class InvalidPattern(ValueError):
@@ -32,18 +35,20 @@ class ImagePattern:
     tag: str = ""
     digest: str = ""
 
-    def matches(self, image: str) -> bool:
+    def matches(self, image: str, *, spelt: bool = True) -> bool:
         """A reference that cannot be read matches nothing.
 
         Nor does a pattern with a tag match a reference with a digest, unless it gives that, too:
-        what runs then is the digest, whatever the tag says.
+        what runs then is the digest, whatever the tag says. Unless the registry has to be `spelt`
+        alike, its other names match, too: that is for what is forbidden, never for what is let in.
         """
         try:
             reference = parse_reference(image)
         except InvalidReference:
             return False
+        own, other = self.registry, reference.registry
         return (
-            reference.registry == self.registry
+            (own == other or (not spelt and _plain(own) == _plain(other)))
             and self._matches_version(reference)
             and self._matches_repository(reference.repository.split("/"))
         )
@@ -83,6 +88,12 @@ def parse_pattern(text: str) -> ImagePattern:
     if registry == DEFAULT_REGISTRY and segments[1:] == () and segments != ("*",):
         segments = ("library", *segments)
     return ImagePattern(text, registry, segments, tag, reference.digest)
+
+
+def _plain(registry: str) -> str:
+    """One spelling for those that lead to one registry: hosts have no case, and HTTPS a port."""
+    host = re.sub(":0*443$", "", registry.lower())
+    return DEFAULT_REGISTRY if host in DOCKER_HUB_HOSTS else host
 
 
 def _fits(pattern: str, text: str) -> bool:

@@ -17,7 +17,8 @@ very rule. Templates are only ever warned of: their Pods are tried again.
 `leaveAlone`, `require` and `forbid` take patterns of images: `registry.example/*` is everything of
 one registry, `registry.example/team/app` one image; without a registry it is docker.io. An image
 that is left alone keeps its tag. Where `require` is given every image must match it; none may match
-`forbid`. Pods get `imagePullSecrets` added to their own; the Secrets are for others to make.
+`forbid`, by whatever name of its registry. These two name no tags: what runs is a digest. Pods get
+`imagePullSecrets` added to their own; the Secrets are for others to make.
 
 ## Why is this bad?
 A tag can be moved. Two replicas may run different programs, a restart may be an upgrade, a rollback
@@ -75,9 +76,11 @@ class Parameters:
         for name in ("leave_alone", "require", "forbid"):
             for text in getattr(self, name):
                 try:
-                    parse_pattern(text)
+                    pattern = parse_pattern(text)
                 except InvalidPattern as error:
                     raise ValueError(f"{name} {text!r} {error}") from None
+                if name != "leave_alone" and pattern.tag and not pattern.digest:
+                    raise ValueError(f"{name} {text!r} names a tag, and what runs is a digest")
         for text in self.image_pull_secrets:
             if not SECRET.fullmatch(text):
                 raise ValueError(f"image_pull_secrets {text!r} is no name of a Secret")
@@ -138,7 +141,7 @@ _pattern = lru_cache(maxsize=1024)(parse_pattern)
 def _objection(image: str, parameters: Parameters) -> str:
     if parameters.require and not matches(parameters.require, image):
         return f"is none of those that are required: {', '.join(parameters.require)}"
-    if matches(parameters.forbid, image):
+    if any(_pattern(text).matches(image, spelt=False) for text in parameters.forbid):
         return "is of those that are forbidden"
     return ""
 
