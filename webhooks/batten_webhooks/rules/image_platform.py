@@ -2,8 +2,9 @@
 
 ## What it does
 Warns of images none of whose platforms is of an architecture that nodes have: the chart's value
-`images.architectures`. Where a Pod selects its nodes by `kubernetes.io/arch`, that alone counts. It
-is told only where the image is known, in a cluster that looks images up.
+`images.architectures`. Where a Pod selects its nodes by `kubernetes.io/arch`, that alone counts; of
+one that is not among these nothing is known. It is told only where the image is known, in a cluster
+that looks images up.
 
 ## Why is this bad?
 The container ends at once with "exec format error", on every node.
@@ -43,8 +44,8 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
         return
     wanted = context.facts.architectures
     selected = (pod.spec.nodeSelector or {}).get(ARCHITECTURE)
-    if wanted and selected:
-        wanted = frozenset((selected,))
+    if selected:
+        wanted &= {selected}
     for site in pod.sites:
         text = site.container.image or ""
         image = context.facts.images.get(text)
