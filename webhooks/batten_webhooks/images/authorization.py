@@ -17,7 +17,7 @@ from yarl import URL
 from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.images.challenge import Challenge, read_challenges
 from batten_webhooks.images.errors import RegistryError
-from batten_webhooks.images.keyring import Credential
+from batten_webhooks.images.keyring import ANYBODY, Credential
 from batten_webhooks.images.transport import Answer, Transport
 from batten_webhooks.messages import printable
 
@@ -40,10 +40,10 @@ class Request:
 
     method: str
     url: URL
-    scope: str
-    credential: Credential
     accept: str = ""
     limit: int = 0
+    scope: str = ""
+    credential: Credential = ANYBODY
 
 
 class Authorization:

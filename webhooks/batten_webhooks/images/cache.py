@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-from weakref import WeakValueDictionary
 
 import msgspec
 
 from batten_webhooks.images.bounded import Bounded, Weighed
 from batten_webhooks.images.content import Descriptor, Index, Manifest, PlatformImage
-from batten_webhooks.images.errors import Reason, RegistryError
+from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.keyring import Keyring
 from batten_webhooks.images.registry import Registries
+from batten_webhooks.images.shared import Shared, failed_seconds, within
 from batten_webhooks.reference import Reference
 
 # A tag's digest is as fresh as this; for so many times as long after it is given while it is asked
 # for again.
 FRESH_SECONDS, STALE_TIMES = 60.0, 10
-# What went wrong is not tried again by everybody at once. A tag that was missing may be pushed.
-FAILED_SECONDS: dict[Reason, float] = {
-    "invalid": 10.0,
-    "not-found": 5.0,
-    "refused": 60.0,
-    "unauthorized": 5.0,
-}
-FAILED_OTHERWISE = 1.0
 MOST_DIGESTS, MOST_CONTENTS = 10_000, 2_000
 # Of contents together, as JSON; most images say a kilobyte of what is kept.
 HEAVIEST_CONTENTS = 8 * 2**20
 MOST_PLATFORMS = 4
 
+
 # Of one namespace, whose registries may never answer: they keep nobody else from his.
 AT_ONCE = 16
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(slots=True)
@@ -49,63 +38,6 @@ class _Known:
     digest: str | None = None
     error: RegistryError | None = None
     again: float = 0.0
-
-
-class _Shared(Generic[K, V]):
-    """Whoever asks for what is being asked for already waits for the same answer.
-
-    So many are `at_once` of one namespace; those of "", which is nobody's, are not counted.
-    """
-
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._running: dict[K, asyncio.Task[V]] = {}
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-
-    async def answer(
-        self,
-        key: K,
-        work: Callable[[], Awaitable[V]],
-        known: Callable[[], V | RegistryError | None],
-        namespace: str,
-    ) -> V:
-        """Of work that begins when it is the namespace's turn, or was `known` by then."""
-        if namespace and key not in self._running:
-            turn = self._turns.setdefault(namespace, asyncio.Semaphore(self._at_once))
-            await turn.acquire()
-            found = known()
-            if found is not None or key in self._running:
-                turn.release()
-            else:
-                self.ask(key, work).add_done_callback(lambda _: turn.release())
-            if isinstance(found, RegistryError):
-                raise RegistryError(found.reason, str(found))
-            if found is not None:
-                return found
-        return await asyncio.shield(self.ask(key, work))
-
-    def ask(self, key: K, work: Callable[[], Awaitable[V]]) -> asyncio.Task[V]:
-        """The task outlives everybody who gives up waiting for it."""
-        running = self._running.get(key)
-        if running is None:
-            running = self._running[key] = asyncio.ensure_future(_run(work))
-            running.add_done_callback(lambda done: self._end(key, done))
-        return running
-
-    def _end(self, key: K, done: asyncio.Task[V]) -> None:
-        del self._running[key]
-        if not done.cancelled():
-            done.exception()  # it was told to those who waited, if there were any
-
-    async def close(self) -> None:
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-async def _run(work: Callable[[], Awaitable[V]]) -> V:
-    return await work()
 
 
 class Images:
@@ -131,9 +63,9 @@ class Images:
             MOST_CONTENTS, HEAVIEST_CONTENTS, lambda value: len(msgspec.json.encode(value))
         )
         self._failed = Bounded[tuple[str, str, str], tuple[float, RegistryError]](MOST_CONTENTS)
-        self._resolving = _Shared[tuple[str, str], str](AT_ONCE)
+        self._resolving = Shared[tuple[str, str], str](AT_ONCE)
         # Each reads its platforms side by side.
-        self._reading = _Shared[tuple[str, str, str], tuple[PlatformImage, ...]](
+        self._reading = Shared[tuple[str, str, str], tuple[PlatformImage, ...]](
             AT_ONCE // MOST_PLATFORMS
         )
 
@@ -162,7 +94,7 @@ class Images:
             lambda: self.known_digest(reference, keyring),
             namespace,
         )
-        return await _within(answer, seconds)
+        return await within(answer, seconds)
 
     def known_digest(self, reference: Reference, keyring: Keyring) -> str | RegistryError | None:
         """The same without waiting; None where it has to be asked for first.
@@ -176,7 +108,7 @@ class Images:
         if known is None:
             return None
         if known.error:
-            return known.error if now - known.at < _failed_seconds(known.error) else None
+            return known.error if now - known.at < failed_seconds(known.error) else None
         if now - known.at >= self._fresh * (1 + STALE_TIMES):
             return None
         if now - known.at >= self._fresh and now >= known.again:
@@ -193,7 +125,7 @@ class Images:
             if lost or known is None or known.digest is None:
                 self._digests[key] = _Known(self._now(), error=error)
             else:
-                known.again = self._now() + _failed_seconds(error)
+                known.again = self._now() + failed_seconds(error)
             raise
         self._digests[key] = _Known(self._now(), digest)
         return digest
@@ -222,7 +154,7 @@ class Images:
             lambda: self.known_platforms(reference, digest, keyring),
             namespace,
         )
-        return await _within(answer, seconds)
+        return await within(answer, seconds)
 
     def known_platforms(
         self, reference: Reference, digest: str, keyring: Keyring
@@ -234,7 +166,7 @@ class Images:
             self._contents.move_to_end(key)
             return known
         failed = self._failed.get(key)
-        if failed is None or self._now() - failed[0] >= _failed_seconds(failed[1]):
+        if failed is None or self._now() - failed[0] >= failed_seconds(failed[1]):
             return None
         return failed[1]
 
@@ -296,17 +228,3 @@ def _of_windows(image: Descriptor) -> bool:
 
 def _tag_key(reference: Reference, keyring: Keyring) -> tuple[str, str]:
     return f"{reference.name}:{reference.tag or 'latest'}", keyring.identity(reference)
-
-
-async def _within(answer: Awaitable[V], seconds: float) -> V:
-    try:
-        async with asyncio.timeout(seconds):
-            return await answer
-    except TimeoutError:
-        raise RegistryError(
-            "timeout", f"the registry has not answered in {seconds:.2g} s"
-        ) from None
-
-
-def _failed_seconds(error: RegistryError) -> float:
-    return FAILED_SECONDS.get(error.reason, FAILED_OTHERWISE)

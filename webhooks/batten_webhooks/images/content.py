@@ -52,6 +52,8 @@ class Descriptor(Struct, frozen=True):
     size: Size = 0
     media_type: str = field(default="", name="mediaType")
     platform: Platform | None = None
+    artifact_type: str = field(default="", name="artifactType")
+    annotations: dict[str, str] | None = None
 
 
 class Index(Struct, frozen=True):
@@ -68,8 +70,12 @@ class Index(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
+    """`subject` is what it is about, where that is another manifest."""
+
     config: Descriptor
     layers: list[Descriptor] | None = None
+    subject: Descriptor | None = None
+    annotations: dict[str, str] | None = None
 
     @property
     def size(self) -> int:
@@ -130,8 +136,9 @@ class _MediaType(Struct):
     media_type: str = field(default="", name="mediaType")
 
 
-def read_manifest(data: bytes, content_type: str) -> Index | Manifest:
-    """What the registry calls `content_type`. Raises RegistryError where it is something else."""
+def read_manifest(data: bytes, content_type: str, most: int = MOST_MANIFESTS) -> Index | Manifest:
+    """What the registry calls `content_type`. Raises RegistryError where it is something else, or
+    has more than `most` manifests."""
     own = _decode(data, _MediaType, "manifest").media_type or content_type
     if own != content_type:
         kinds = (
@@ -142,8 +149,8 @@ def read_manifest(data: bytes, content_type: str) -> Index | Manifest:
     if content_type not in INDEXES:
         return _decode(data, Manifest, "manifest")
     index = _decode(data, Index, "index")
-    if len(index.manifests) > MOST_MANIFESTS:
-        raise RegistryError("invalid", f"its index has more than {MOST_MANIFESTS} manifests")
+    if len(index.manifests) > most:
+        raise RegistryError("invalid", f"its index has more than {most} manifests")
     return index
 
 

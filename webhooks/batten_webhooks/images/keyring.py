@@ -51,6 +51,9 @@ class Credential:
         return hmac.digest(_SALT, msgspec.json.encode(parts), "sha256").hex()
 
 
+ANYBODY = Credential()
+
+
 class _Place(NamedTuple):
     host: tuple[str, ...]
     port: str

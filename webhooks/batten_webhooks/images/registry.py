@@ -1,4 +1,4 @@
-"""An asynchronous client for what is read of registries: digests, manifests and configurations.
+"""An asynchronous client for what is read of registries: digests, manifests, blobs, referrers.
 
 Sections named below are of the distribution specification, version 1.1
 (https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md). Usable by itself:
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Self
+from dataclasses import replace
+from typing import NamedTuple, Self
 
 from yarl import URL
 
@@ -22,7 +24,9 @@ from batten_webhooks.images.content import (
     MEDIA_TYPES,
     MOST_BYTES,
     MOST_CONFIGURATION_BYTES,
+    OCI_INDEX,
     Configuration,
+    Descriptor,
     Index,
     Manifest,
     check_digest,
@@ -32,8 +36,9 @@ from batten_webhooks.images.content import (
     read_manifest,
 )
 from batten_webhooks.images.errors import RegistryError
-from batten_webhooks.images.keyring import Credential, Keyring
+from batten_webhooks.images.keyring import ANYBODY, Keyring
 from batten_webhooks.images.transport import Answer, RegistrySettings, Transport
+from batten_webhooks.messages import printable
 from batten_webhooks.reference import DEFAULT_REGISTRY, Reference
 
 # Where docker.io's images are in fact.
@@ -42,7 +47,17 @@ DOCKER_HUB_HOST = "registry-1.docker.io"
 CALL_SECONDS = 15.0
 # What a registry may answer that knows GET alone.
 NO_HEAD = frozenset((400, 405, 501))
-ANYBODY = Credential()
+# Of what refers to one image, so much is read; a page is of 4 MiB at most.
+MOST_PAGES, MOST_REFERRERS = 10, 100_000
+# RFC 8288, section 3.
+NEXT_LINK = re.compile(r'<([^<>]*)>\s*;[^<]*?\brel="?next\b')
+
+
+class Listing(NamedTuple):
+    """Manifests that refer to another one; `told` says why there may be more."""
+
+    manifests: list[Descriptor]
+    told: str = ""
 
 
 class Registries:
@@ -92,6 +107,58 @@ class Registries:
             check_digest(answer.body, digest)
             return read_manifest(answer.body, _content_type(answer))
 
+    async def tagged(self, reference: Reference, tag: str, keyring: Keyring) -> Index | Manifest:
+        """What a tag names now ("Pulling manifests"), which may be a long index of referrers."""
+        async with _deadline():
+            answer = await self._ask("GET", reference, f"manifests/{tag}", keyring)
+            _require(answer, "there is no such tag")
+            return read_manifest(answer.body, _content_type(answer), MOST_REFERRERS)
+
+    async def blob(self, reference: Reference, digest: str, keyring: Keyring, most: int) -> bytes:
+        """By its digest ("Pulling blobs"), which its bytes must have; at most so many of them."""
+        async with _deadline():
+            path = f"blobs/{checked_digest(digest)}"
+            answer = await self._ask("GET", reference, path, keyring, most)
+            _require(answer, "there is no blob of this digest")
+            check_digest(answer.body, digest)
+            return answer.body
+
+    async def referrers(self, reference: Reference, digest: str, keyring: Keyring) -> Listing:
+        """What says of itself that it is about this digest ("Listing Referrers"): of a mirror that
+        knows of any, or of the registry. Not found means that it has no such API."""
+        async with _deadline():
+            for mirrored in self._mirrored(reference):
+                try:
+                    found = await self._list(mirrored, digest, keyring)
+                except RegistryError:
+                    continue
+                if found.manifests:
+                    return found
+            return await self._list(reference, digest, keyring)
+
+    async def _list(self, reference: Reference, digest: str, keyring: Keyring) -> Listing:
+        """Page by page, never on another host; a page that fails hides none before it."""
+        found: list[Descriptor] = []
+        url: URL | None = self._url(reference, f"referrers/{checked_digest(digest)}")
+        try:
+            for _ in range(MOST_PAGES):
+                if url is None:
+                    return Listing(found)
+                request = Request("GET", url, OCI_INDEX, MOST_BYTES)
+                answer = await self._ask_as(request, reference, keyring)
+                _require(answer, "there is no referrers API")
+                page = read_manifest(answer.body, _content_type(answer), MOST_REFERRERS)
+                if not isinstance(page, Index):
+                    raise RegistryError("invalid", "the registry sent no list of referrers")
+                found += page.manifests
+                url = _next_page(url, answer)
+        except RegistryError as error:
+            if not found:
+                raise
+            return Listing(found, str(error))
+        told = f"the registry lists more than {MOST_PAGES} pages" if url else ""
+        return Listing(found, told)
+
     async def configuration(
         self, reference: Reference, digest: str, keyring: Keyring
     ) -> Configuration:
@@ -114,32 +181,36 @@ class Registries:
         most: int = MOST_BYTES,
     ) -> Answer:
         """The first good answer of a mirror or the registry itself, else the registry's own."""
-        for host in self._settings.mirrors.get(reference.registry, ()):
+        limit = most if method == "GET" else 0
+        accept = ", ".join(MEDIA_TYPES) if path.startswith("manifests/") else "*/*"
+        for mirrored in self._mirrored(reference):
             try:
-                mirrored = Reference(host, reference.repository)
-                answer = await self._ask_host(method, mirrored, path, keyring, most)
+                request = Request(method, self._url(mirrored, path), accept, limit)
+                answer = await self._ask_as(request, mirrored, keyring)
             except RegistryError:
                 continue
             if answer.status == 200:
                 return answer
-        return await self._ask_host(method, reference, path, keyring, most)
+        request = Request(method, self._url(reference, path), accept, limit)
+        return await self._ask_as(request, reference, keyring)
 
-    async def _ask_host(
-        self, method: str, reference: Reference, path: str, keyring: Keyring, most: int
-    ) -> Answer:
+    async def _ask_as(self, request: Request, reference: Reference, keyring: Keyring) -> Answer:
         """As each of those that the kubelet would try, until one is let in and finds it."""
-        url = self._base(reference.registry) / "v2" / reference.repository / path
-        scope = f"repository:{reference.repository}:pull"
-        accept = ", ".join(MEDIA_TYPES) if path.startswith("manifests/") else "*/*"
-        limit = most if method == "GET" else 0
+        request = replace(request, scope=f"repository:{reference.repository}:pull")
         answer: Answer | None = None
         for credential in keyring.candidates(reference) or [ANYBODY]:
-            request = Request(method, url, scope, credential, accept, limit)
-            answer = await self._authorization.ask(request)
+            answer = await self._authorization.ask(replace(request, credential=credential))
             if answer.status not in {401, 403, 404}:
                 break
         assert answer is not None  # noqa: S101 - there is at least one to be tried
         return answer
+
+    def _mirrored(self, reference: Reference) -> list[Reference]:
+        hosts = self._settings.mirrors.get(reference.registry, ())
+        return [Reference(host, reference.repository) for host in hosts]
+
+    def _url(self, reference: Reference, path: str) -> URL:
+        return self._base(reference.registry) / "v2" / reference.repository / path
 
     def _base(self, registry: str) -> URL:
         host = DOCKER_HUB_HOST if registry == DEFAULT_REGISTRY else registry
@@ -170,3 +241,19 @@ def _require(answer: Answer, missing: str) -> None:
 
 def _content_type(answer: Answer) -> str:
     return answer.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+def _next_page(url: URL, answer: Answer) -> URL | None:
+    """Raises RegistryError where that is on another host."""
+    found = NEXT_LINK.search(", ".join(answer.headers.getall("Link", [])))
+    if found is None:
+        return None
+    try:
+        target = url.join(URL(found[1]))
+        same = target.origin() == url.origin()
+    except ValueError:
+        same = False
+    if not same:
+        told = printable(found[1])[:200]
+        raise RegistryError("refused", f"the registry's next page is at {told!r}: another host")
+    return target

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from batten_webhooks.messages import printable
+
 Reason = Literal[
     "foreign",  # of another image
     "forged",  # signed by none of those who are trusted
@@ -60,8 +62,13 @@ class Verified(Struct, frozen=True, eq=False):
 
 
 class Found(Struct, frozen=True, eq=False):
-    """All that counts for one image, and in sentences why the rest does not."""
+    """All that counts for one image, and in whole sentences why the rest does not."""
 
     verified: tuple[Verified, ...]
     rejected: tuple[Rejected, ...] = ()
     told: tuple[str, ...] = ()
+
+
+def short(digest: str) -> str:
+    """Enough of a digest to tell it from others."""
+    return printable(digest[:19]) + "…"
