@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from batten_cosign import SUITES, cosign, why_no_cosign
 from batten_programs import programs_layer, why_no_programs
 from batten_tools import (
     CONTROL_PLANE,
@@ -16,6 +17,7 @@ from batten_tools import (
     control_plane,
     helm,
     kubelet,
+    referring_registry_binary,
     registry_binary,
     say,
     why_no_node,
@@ -29,7 +31,9 @@ def main() -> int:
             folder = control_plane(version)
             say(f"Kubernetes {version}: {', '.join(CONTROL_PLANE)} in {folder}")
         say(f"helm: {helm()}")
-        say(f"registry: {registry_binary()}")
+        say(f"registries: {registry_binary()}, {referring_registry_binary()}")
+        why = why_no_cosign()
+        say(why or f"cosign: {', '.join(cosign(major) for major in SUITES)}")
         if why_no_node():
             say(f"no node: {why_no_node()}")
         else:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from urllib.error import URLError
 from urllib.parse import parse_qs, urlsplit
 
 from batten_cluster import free_ports
-from batten_tools import registry_binary
+from batten_tools import referring_registry_binary, registry_binary
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -77,9 +77,9 @@ class Registry:
         """An index of images with one small layer each; `config` is that of their configuration."""
         children: list[Json] = []
         for architecture in platforms:
-            layer = self._blob(repository, f"layer of {architecture}".encode())
+            layer = self.blob(repository, f"layer of {architecture}".encode())
             value = {"os": "linux", "architecture": architecture, "config": config, "rootfs": {}}
-            described = self._blob(repository, json.dumps(value).encode())
+            described = self.blob(repository, json.dumps(value).encode())
             manifest = {
                 "schemaVersion": 2,
                 "mediaType": OCI_MANIFEST,
@@ -112,7 +112,30 @@ class Registry:
         data: bytes = self._request("GET", f"/v2/{repository}/manifests/{reference}", b"").read()
         return data
 
-    def _blob(self, repository: str, data: bytes) -> Json:
+    def attach(
+        self,
+        repository: str,
+        blobs: Iterable[tuple[str, bytes]],
+        *,
+        subject: str = "",
+        tag: str = "",
+        **said: Any,
+    ) -> str:
+        """A manifest whose layers are `blobs`, each with its media type; the digest of it."""
+        empty = self.blob(repository, b"{}")
+        manifest: Json = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", **empty},
+            "layers": [{"mediaType": kind, **self.blob(repository, data)} for kind, data in blobs],
+            **said,
+        }
+        if subject:
+            manifest["subject"] = {"mediaType": OCI_INDEX, "digest": subject, "size": 1}
+        data = json.dumps(manifest).encode()
+        return self.put(repository, tag or _digest(data), data, OCI_MANIFEST)
+
+    def blob(self, repository: str, data: bytes) -> Json:
         answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", b"")
         where = answer.headers["Location"]
         where += ("&" if "?" in where else "?") + f"digest={_digest(data)}"
@@ -154,21 +177,40 @@ def registry(folder: Path, access: Access = "anybody", *, tls: bool = False) -> 
     host = f"127.0.0.1:{port}"
     with _letting_in(folder, access, config) as tokens:
         (folder / "config.yml").write_text(json.dumps(config))
-        log = folder / "registry.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [registry_binary(), "serve", str(folder / "config.yml")],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
-            )
-        found = Registry(host, ca, access, process, log, tokens)
-        try:
+        command = [registry_binary(), "serve", str(folder / "config.yml")]
+        with _process(folder, command) as (process, log):
+            found = Registry(host, ca, access, process, log, tokens)
             _await(found)
             yield found
-        finally:
-            process.kill()
-            process.wait()
+
+
+@contextmanager
+def referring_registry(folder: Path) -> Iterator[Registry]:
+    """One with the referrers API, which lets in anybody and keeps everything in memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    host = f"127.0.0.1:{port}"
+    with _process(folder, [referring_registry_binary(), host]) as (process, log):
+        found = Registry(host, None, "anybody", process, log)
+        _await(found)
+        yield found
+
+
+@contextmanager
+def _process(folder: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    log = folder / "registry.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+        )
+    try:
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _await(found: Registry) -> None:

@@ -35,6 +35,7 @@ CONTROL_PLANE = ("kube-apiserver", "kubectl", "etcd", "kube-controller-manager",
 HELM = "helm.sh/helm/v4"
 KIND = "sigs.k8s.io/kind"
 REGISTRY = "github.com/distribution/distribution/v3"
+CONTAINERREGISTRY = "github.com/google/go-containerregistry"
 # Where Debian's containernetworking-plugins are.
 CNI = Path("/usr/lib/cni")
 CONTAINERD = "github.com/containerd/containerd/v2"
@@ -98,6 +99,13 @@ def kind() -> str:
 def registry_binary() -> str:
     """distribution's registry, built from its Go module. Raises ToolError."""
     return str(_built_tool(MODULES.with_name("registry"), REGISTRY, f"{REGISTRY}/cmd/registry"))
+
+
+def referring_registry_binary() -> str:
+    """A registry with the referrers API, which distribution's has not: go-containerregistry's,
+    built from its Go module. Raises ToolError."""
+    module = MODULES.with_name("registry") / "referrers"
+    return str(_built_tool(module, CONTAINERREGISTRY, "batten.dev/tests/registry/referrers"))
 
 
 def why_no_node() -> str:

@@ -43,7 +43,7 @@ class Candidate(Struct, frozen=True, eq=False):
     data: bytes
 
 
-class Attached(Struct, frozen=True, eq=False):
+class Attached(Struct, frozen=True):
     """`told` are sentences on what could not be read, or is too much of it; with `failed` it is to
     be asked again soon."""
 
@@ -61,7 +61,7 @@ class Verified(Struct, frozen=True, eq=False):
     subjects: frozenset[str]
 
 
-class Found(Struct, frozen=True, eq=False):
+class Found(Struct, frozen=True):
     """All that counts for one image, and in whole sentences why the rest does not."""
 
     verified: tuple[Verified, ...]
