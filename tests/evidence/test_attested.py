@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from batten_webhooks.evidence.attestations import model
-from batten_webhooks.evidence.attested import outcomes
+from batten_webhooks.evidence.attested import outcomes, trusts
 from batten_webhooks.evidence.model import ScanEvidence, Vex
 from batten_webhooks.evidence.scans import Found, Rejected
+from batten_webhooks.rules.scanned_image import Source
 
 DIGEST = f"sha256:{'a' * 64}"
 VULNS = "https://in-toto.io/attestation/vulns/v0.2"
@@ -24,8 +25,11 @@ VEX = {
 
 
 def of(kind: str, predicate: Any) -> list[Found | Rejected]:
-    verified = model.Verified(kind, predicate, frozenset((DIGEST,)))
-    return outcomes(model.Found((verified,)))
+    return outcomes(model.Found((verified(kind, predicate),)))
+
+
+def verified(kind: str, predicate: Any) -> model.Verified:
+    return model.Verified(kind, predicate, frozenset((DIGEST,)), f"sha256:{'b' * 64}")
 
 
 @pytest.mark.parametrize(
@@ -51,12 +55,13 @@ def test_a_predicate_that_is_not_what_its_type_says_is_told(predicate: Any) -> N
     (told,) = of(VULNS, predicate)
     assert isinstance(told, Rejected)
     assert told.flaw == "unreadable"
-    assert f"{told.origin} {told.why}".startswith(f"attestation {VULNS} is no ")
+    assert told.origin == "attestation sha256:bbbbbbbbbbbb…"
+    assert told.why.startswith("is no ")
 
 
 def test_what_does_not_count_is_told_with_its_reason() -> None:
-    forged = model.Rejected("forged", "sha256:0123… is not signed with the trusted key")
-    unsigned = model.Rejected("unsigned", "sha256:4567… has no signature")
+    forged = model.Rejected("forged", "attestation sha256:0123… is not signed with the trusted key")
+    unsigned = model.Rejected("unsigned", "attestation sha256:4567… has no signature")
     found = outcomes(model.Found((), (forged, unsigned), ("tag x: the registry answers 500",)))
     assert found == [
         Rejected("attestation sha256:0123…", "forged", "is not signed with the trusted key"),
@@ -67,3 +72,28 @@ def test_what_does_not_count_is_told_with_its_reason() -> None:
             "was not read whole: tag x: the registry answers 500",
         ),
     ]
+
+
+def test_what_one_of_several_vouches_for_counts() -> None:
+    told = "attestation sha256:bbbbbbbbbbbb… is signed by an identity that is not trusted"
+    by_others = model.Found((), (model.Rejected("forged", told),))
+    by_one = model.Found((verified(VULNS, SCAN),))
+    for found in (outcomes(by_others, by_one), outcomes(by_one, by_others, by_one)):
+        assert [type(each) for each in found] == [Found]
+    assert len(outcomes(by_others, by_others)) == 1
+
+
+def test_keys_are_trusted_together_and_each_identity_by_itself() -> None:
+    pem = "-----BEGIN PUBLIC KEY-----"
+    sources = [
+        Source("ImageScan"),
+        Source("Attestation", keys=(pem, f"{pem}2")),
+        Source("Attestation", keys=(pem,), issuer="https://issuer", identity="ci"),
+        Source("Attestation", issuer="https://issuer", identity="release"),
+    ]
+    assert trusts(sources) == (
+        model.Trust((pem, f"{pem}2"), "https://issuer", "ci"),
+        model.Trust((), "https://issuer", "release"),
+    )
+    assert trusts(sources[:2]) == (model.Trust((pem, f"{pem}2")),)
+    assert trusts(sources[:1]) == ()

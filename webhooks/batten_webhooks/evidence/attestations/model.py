@@ -54,11 +54,12 @@ class Attached(Struct, frozen=True):
 
 class Verified(Struct, frozen=True, eq=False):
     """A statement that is signed as it should be: `kind` is its predicateType, `subjects` are the
-    digests that it is about."""
+    digests that it is about. `digest` is the attestation's own."""
 
     kind: str
     predicate: Any
     subjects: frozenset[str]
+    digest: str = ""
 
 
 class Found(Struct, frozen=True):

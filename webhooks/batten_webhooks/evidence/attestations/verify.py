@@ -89,8 +89,10 @@ def check(candidate: Candidate, trust: Trust, root: Path | None = None) -> Verif
         told = printable(envelope.payload_type)[:200]
         raise Rejected("unreadable", f"holds {told!r}, not a statement of in-toto")
     if stored.material is not None and stored.material.certificate is not None:
-        return _statement(payload_of(candidate.data, trust, root))
-    return _statement(_signed_payload(envelope, signatures, trust))
+        payload = payload_of(candidate.data, trust, root)
+    else:
+        payload = _signed_payload(envelope, signatures, trust)
+    return _statement(payload, candidate.digest)
 
 
 def bound(verified: Verified, digests: frozenset[str]) -> Verified:
@@ -123,7 +125,7 @@ def _pre_authentication(kind: bytes, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def _statement(payload: bytes) -> Verified:
+def _statement(payload: bytes, digest: str) -> Verified:
     found = _decode(payload, _Statement, "no statement of in-toto")
     if found.kind not in STATEMENTS:
         told = printable(found.kind)[:200]
@@ -133,7 +135,7 @@ def _statement(payload: bytes) -> Verified:
         for subject in found.subject
         for algorithm, digits in (subject.digest or {}).items()
     )
-    return Verified(found.predicate_type, found.predicate, subjects)
+    return Verified(found.predicate_type, found.predicate, subjects, digest)
 
 
 def _base64(text: str) -> bytes:
