@@ -42,13 +42,17 @@ def collect(
     outcomes = [*attested, *_of_cluster(sources, tuple(stored))]
     return Scans(
         digest=digest,
-        platforms=tuple(
-            Platform(str(each.platform), each.digest, each.configuration_digest)
-            for each in platforms
-        ),
+        platforms=named(platforms),
         found=tuple(each for each in outcomes if isinstance(each, Found)),
         rejected=tuple(each for each in outcomes if isinstance(each, Rejected)),
         looked=tuple(dict.fromkeys(source.shown for source in sources)),
+    )
+
+
+def named(platforms: Iterable[PlatformImage]) -> tuple[Platform, ...]:
+    """As evidence names them."""
+    return tuple(
+        Platform(str(each.platform), each.digest, each.configuration_digest) for each in platforms
     )
 
 

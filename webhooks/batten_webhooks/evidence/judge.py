@@ -69,12 +69,12 @@ def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
         evidence = each.document
         if not isinstance(evidence, ScanEvidence):
             continue
-        covered = covers(evidence, scans)
-        flaw = _flaw(evidence, demands, now) if covered else _foreign(evidence, scans)
-        if flaw:
-            reasons.append(f"{each.origin} {flaw}")
+        wrong = flaw(evidence, scans, demands, now)
+        if wrong:
+            reasons.append(f"{each.origin} {wrong}")
             continue
         counting.append((each.origin, evidence))
+        covered = covers(evidence, scans)
         left = [platform for platform in left if platform not in covered]
     if left or not counting:
         return Judgement(tuple(_missing(reasons, left, some=bool(counting))), tuple(left))
@@ -102,7 +102,15 @@ def covers(evidence: ScanEvidence, scans: Scans) -> Sequence[Platform]:
     return named
 
 
-def _foreign(evidence: ScanEvidence, scans: Scans) -> str:
+def flaw(evidence: ScanEvidence, scans: Scans, demands: Demands, now: float) -> str:
+    """Why a scan does not count, completing "ORIGIN …"; "" where it does."""
+    if not covers(evidence, scans):
+        return foreign(evidence, scans)
+    return _flaw(evidence, demands, now)
+
+
+def foreign(evidence: ScanEvidence, scans: Scans) -> str:
+    """Why a scan that covers no platform does not."""
     names = ", ".join(each.name for each in scans.platforms)
     if scans.digest not in evidence.digests:
         return "is of another image: it names none of its digests"
@@ -178,7 +186,9 @@ def _lifted(vulnerability: Vulnerability, statements: Iterable[Statement]) -> bo
     about = [
         each
         for each in statements
-        if vulnerability.id in each.names and each.package in ("", vulnerability.package)
+        if vulnerability.id in each.names
+        and each.package in ("", vulnerability.package)
+        and each.installed in ("", vulnerability.installed)
     ]
     if not about:
         return False

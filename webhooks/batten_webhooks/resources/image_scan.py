@@ -55,6 +55,7 @@ class VexStatement(Model):
     )
     status: Status = Field(description="What is true of it.")
     package: Text = Field(default="", description="Of this package alone. Left out: of all.")
+    installed: Text = Field(default="", description="Of this version of it alone.")
     justification: Text = Field(default="", description="Why it is not affected.")
     time: Time | None = Field(default=None, description="When it was said: the newest counts.")
 
@@ -195,6 +196,7 @@ def _evidence(spec: ImageScanSpec, digests: frozenset[str]) -> ScanEvidence | No
                 each.status,
                 _seconds(each.time),
                 package=each.package,
+                installed=each.installed,
                 justification=each.justification,
             )
             for each in spec.statements
@@ -246,6 +248,7 @@ def _statement(said: Statement) -> dict[str, Any]:
         vulnerabilities=sorted(said.names),
         status=said.status,
         package=said.package,
+        installed=said.installed,
         justification=said.justification,
         time=_time(said.time),
     )
