@@ -19,15 +19,13 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from batten_operator.cluster import ApiError, Cluster
+from batten_operator.image_scans import ImageScans
 from batten_operator.logs import fields
-from batten_operator.stored_scans import StoredScans
-from batten_webhooks.evidence.collect import collect
 from batten_webhooks.evidence.scans import Scans
 from batten_webhooks.image_facts import ImageFacts as Said
 from batten_webhooks.image_facts import Profile
 from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.images.cache import Images
-from batten_webhooks.images.content import PlatformImage
 from batten_webhooks.images.errors import RegistryError
 from batten_webhooks.images.facts import facts_of
 from batten_webhooks.images.keyring import Credential, InvalidSecret, Keyring, read_secret
@@ -37,7 +35,6 @@ from batten_webhooks.reference import Reference
 from batten_webhooks.revision import Revision, read_revision
 from batten_webhooks.rules import pinned_digest
 from batten_webhooks.rules.rule import Facts, Missing
-from batten_webhooks.rules.scanned_image import Source
 from batten_webhooks.workload import Kind, Malformed, OwnerReference, Workload, group_of
 
 logger = logging.getLogger(__name__)
@@ -45,7 +42,7 @@ logger = logging.getLogger(__name__)
 SECRET_SECONDS = 60.0
 # A revision that lacks a digest is looked at again: the controller will have found it.
 UNPINNED_SECONDS = 2.0
-MOST_REVISIONS, MOST_SECRETS, MOST_KEYRINGS, MOST_SCANS = 10_000, 2_000, 2_000, 4_000
+MOST_REVISIONS, MOST_SECRETS, MOST_KEYRINGS = 10_000, 2_000, 2_000
 # Of one Pod, and of one Secret: who may make them makes calls, and what is remembered.
 MOST_PULL_SECRETS, MOST_ENTRIES, MOST_SECRET_BYTES = 20, 100, 2**16
 # A Pod is reviewed before the API server looks at its names. RFC 1123: no `..`, no megabyte.
@@ -54,8 +51,7 @@ LONGEST_UID = 128
 
 T = TypeVar("T")
 Entries = tuple[tuple[str, Credential], ...]
-# A digest, and where its scans may come from.
-_Asked = tuple[str, tuple[Source, ...]]
+NONE: Mapping[str, Scans] = {}
 
 
 class _Aging(Generic[T]):
@@ -97,7 +93,7 @@ class ImageFacts:
     """`pull_secrets` says whether Secrets may be read at all, `architectures` what nodes have.
 
     `count` is told `resolved`, or the reason why not, of each tag that is asked for; `profile`
-    tells what else is known of an image, `stored` which scans the cluster holds.
+    tells what else is known of an image, `scans` what scanners found.
     """
 
     cluster: Cluster
@@ -106,14 +102,13 @@ class ImageFacts:
     architectures: frozenset[str] = frozenset()
     count: Callable[[str], None] = lambda _: None
     profile: Callable[[Reference], Profile | None] = profile_of
-    stored: StoredScans | None = None
+    scans: ImageScans | None = None
 
     def __post_init__(self) -> None:
         self._revisions = Bounded[_Place, _Pins](MOST_REVISIONS)
         self._secrets = _Aging[Entries](MOST_SECRETS)
         self._accounts = _Aging[tuple[str, ...]](MOST_SECRETS)
         self._keyrings = Bounded[Entries, Keyring](MOST_KEYRINGS)
-        self._collected = Bounded[_Asked, tuple[int, tuple[PlatformImage, ...], Scans]](MOST_SCANS)
 
     # --- what is at hand ------------------------------------------------------------------------
 
@@ -141,47 +136,10 @@ class ImageFacts:
                 return None
             if not isinstance(found, RegistryError):
                 images[text] = facts_of(found, self.profile(reference))
-        scans = self._known_scans(inquiry, digests, keyring)
+        scans = NONE if self.scans is None else self.scans.known(inquiry, digests, keyring)
         if scans is None:
             return None
         return Facts(images, digests, self.architectures, scans=scans)
-
-    def _known_scans(
-        self, inquiry: Inquiry, digests: Mapping[str, str | Missing], keyring: Keyring
-    ) -> dict[str, Scans] | None:
-        found: dict[str, Scans] = {}
-        for text, reference in inquiry.scan.items():
-            digest = digests.get(text) or self.images.known_digest(reference, keyring)
-            if digest is None:
-                return None
-            if not isinstance(digest, str):
-                found[text] = _unlooked(digest)
-                continue
-            platforms = self.images.known_platforms(reference, digest, keyring)
-            if platforms is None:
-                return None
-            if isinstance(platforms, RegistryError):
-                found[text] = _unlooked(platforms)
-            else:
-                found[text] = self._scans(digest, platforms, inquiry.sources)
-        return found
-
-    def _scans(
-        self, digest: str, platforms: tuple[PlatformImage, ...], sources: tuple[Source, ...]
-    ) -> Scans:
-        """The same object again and again, so that its judgement is remembered."""
-        version = self.stored.version if self.stored is not None else 0
-        known = self._collected.get((digest, sources))
-        if known is not None and known[0] == version and known[1] is platforms:
-            return known[2]
-        mine = (
-            digest,
-            *(d for each in platforms for d in (each.digest, each.configuration_digest)),
-        )
-        stored = self.stored.of(mine) if self.stored is not None else ()
-        found = collect(digest, platforms, sources, stored)
-        self._collected[digest, sources] = version, platforms, found
-        return found
 
     def _known_pins(self, inquiry: Inquiry) -> _Pins | None:
         place = _revision(inquiry) if inquiry.pin else None
@@ -244,31 +202,10 @@ class ImageFacts:
         answers = await asyncio.gather(*(digest(*each) for each in inquiry.pin.items()))
         digests = dict(zip(inquiry.pin, answers, strict=True))
         images = await self._read(inquiry, digests, keyring, deadline)
-        scans = await self._look_for_scans(inquiry, digests, keyring, deadline)
+        scans = NONE
+        if self.scans is not None and inquiry.scan:
+            scans = await self.scans.look(inquiry, digests, keyring, deadline)
         return Facts(images, digests, self.architectures, scans=scans)
-
-    async def _look_for_scans(
-        self,
-        inquiry: Inquiry,
-        digests: Mapping[str, str | Missing],
-        keyring: Keyring,
-        deadline: float,
-    ) -> dict[str, Scans]:
-        async def look(text: str, reference: Reference) -> Scans:
-            answer = digests.get(text)
-            if isinstance(answer, Missing):
-                return _unlooked(answer)
-            try:
-                left = max(0.0, deadline - time.monotonic())
-                digest = answer or await self.images.digest(reference, keyring, left)
-                left = max(0.0, deadline - time.monotonic())
-                platforms = await self.images.platforms(reference, digest, keyring, left)
-            except RegistryError as error:
-                return _unlooked(error)
-            return self._scans(digest, platforms, inquiry.sources)
-
-        found = await asyncio.gather(*(look(*each) for each in inquiry.scan.items()))
-        return dict(zip(inquiry.scan, found, strict=True))
 
     async def _read(
         self,
@@ -391,12 +328,6 @@ async def _remember(
 
 
 NO_REVISION = _Pins()
-
-
-def _unlooked(why: RegistryError | Missing) -> Scans:
-    """Nothing can be known of the scans of what is not known itself."""
-    told = why.why if isinstance(why, Missing) else str(why)
-    return Scans("", error=f"which image it is cannot be known: {told}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from batten_operator.cluster import Cluster
 from batten_operator.controller import Controller
 from batten_operator.events import Events
 from batten_operator.facts import ImageFacts
+from batten_operator.image_scans import ImageScans
 from batten_operator.keeper import DirectoryKeeper, SecretKeeper
 from batten_operator.logs import fields
 from batten_operator.metrics import Metrics
@@ -36,6 +37,7 @@ from batten_operator.settings import Address, Settings
 from batten_operator.stored_scans import StoredScans
 from batten_operator.tls import ServingCertificate
 from batten_operator.watch import KopfThread, handlers, watch_policies, watch_trust
+from batten_webhooks.evidence.attestations.cache import Attestations
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.registry import Registries
 from batten_webhooks.review import Answer
@@ -71,8 +73,12 @@ class _Registries:
         self.images = Images(
             self._client, architectures=settings.architectures, fresh=settings.digest_ttl
         )
+        self.attestations = Attestations(
+            self._client, root=settings.sigstore_root, fresh=settings.digest_ttl
+        )
 
     async def close(self) -> None:
+        await self.attestations.close()
         await self.images.close()
         await self._client.close()
 
@@ -114,7 +120,7 @@ class _Parts:
                 architectures=settings.architectures,
                 count=metrics.looked_up,
                 profile=profiles.of,
-                stored=scans,
+                scans=ImageScans(registries.images, scans, registries.attestations),
             )
             controller.look_up(images, scans)
         policies.subscribe(metrics.governed)

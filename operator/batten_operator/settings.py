@@ -65,6 +65,7 @@ class Settings:
     registry_ca: str
     architectures: frozenset[str]
     digest_ttl: float
+    sigstore_root: Path | None
     custom_kinds: Mapping[Kind, tuple[str, ...]]
     log_level: str
 
@@ -265,6 +266,13 @@ def _image_options(flags: _Parser, environment: Mapping[str, str], option: Optio
         " it is",
         _positive,
     )
+    option(
+        "sigstore-root",
+        "",
+        "file of Sigstore's trusted root, as its clients have it, for attestations that are signed"
+        " without a key",
+        _optional_file,
+    )
 
 
 def _own_namespace() -> str:
@@ -356,6 +364,15 @@ def _optional_path(text: str) -> Path | None:
     path = Path(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return path
+
+
+def _optional_file(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is no file")
     return path
 
 
