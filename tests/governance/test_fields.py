@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from batten_reviews import container, deployment, pod, review
+from batten_scans import AMD64, DAY, INDEX, evidence, scans, statement, vulnerability
 
+from batten_webhooks.evidence.attested import trusts
+from batten_webhooks.evidence.collect import Outcome, Stored, collect
+from batten_webhooks.evidence.scans import Found
 from batten_webhooks.governance import Governance
 from batten_webhooks.image_facts import ImageFacts
+from batten_webhooks.images.content import Configuration, Platform, PlatformImage
+from batten_webhooks.inquiry import Inquiry
 from batten_webhooks.policy import PRESETS
 from batten_webhooks.resources import crds, read_exception, read_policy
 from batten_webhooks.review import Known, respond
 from batten_webhooks.rules import RULES
 from batten_webhooks.rules.rule import Facts
+from batten_webhooks.rules.scanned_image import Source
 
 NOW = 1_800_000_000.0  # in January 2027
 Json = Any
@@ -131,6 +138,22 @@ POLICIES: dict[str, tuple[Json, Json, Json]] = {
     ),
 }
 
+KEY = "-----BEGIN PUBLIC KEY-----\n…"
+ALLOWED = {"id": "CVE-2026-1", "reason": "r", "expires": "2028-01-01T00:00:00Z"}
+UNSCANNED = f"registry.example/unscanned@{INDEX}"
+RUNNING = pod(containers=[container(image=f"{container()['image']}@{INDEX}")])
+SCANNING: dict[str, Json] = {
+    "sources": [{"kind": "VulnerabilityReport", "users": ["joe"]}],
+    "maxAge": "23h",
+    "maxDatabaseAge": "168h",
+    "failOn": ["CRITICAL", "HIGH"],
+    "ignoreUnfixed": True,
+    "failOnEndOfLife": True,
+    "vex": False,
+    "grace": "1h",
+    "allow": [ALLOWED],
+    "exempt": ["registry.example/*", "docker.io/*"],
+}
 TAKEN = pod(containers=[container(ports=[{"containerPort": 80, "hostPort": 9100}])])
 ADDING = {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}
 OPTIONS: dict[str, tuple[Json, Json]] = {
@@ -171,7 +194,28 @@ OPTIONS: dict[str, tuple[Json, Json]] = {
     "pinned-digest.forbid": (["registry.example/*", "docker.io/*"], pod()),
     "pinned-digest.imagePullSecrets": (["regcred"], pod()),
     "writable-tmp.sizeLimit": ("7Mi", pod()),
+    **{f"scanned-image.{option}": (value, RUNNING) for option, value in SCANNING.items()},
+    "scanned-image.scanWith": ("trivy", pod(containers=[container(image=UNSCANNED)])),
 }
+# Of the options that are lists of objects: what is chosen, what is changed in it.
+REPORTS: Json = {"kind": "VulnerabilityReport", "users": ["joe"], "namespaces": ["shop"]}
+SIGNED: Json = {"kind": "Attestation", "keys": [KEY]}
+KEYLESS: Json = {
+    "kind": "Attestation",
+    "issuer": "https://issuer.example",
+    "identity": "ci@shop.example",
+}
+WITHIN: dict[str, tuple[Json, Json]] = {
+    "sources.kind": ({"kind": "ImageScan", "users": ["joe"]}, {"kind": "VulnerabilityReport"}),
+    "sources.namespaces": (REPORTS, {"namespaces": ["other"]}),
+    "sources.users": (REPORTS, {"users": ["jane"]}),
+    "sources.keys": (SIGNED, {"keys": [KEY + "other"]}),
+    "sources.identity": (KEYLESS, {"identity": "joe@shop.example"}),
+    "allow.id": (ALLOWED, {"id": "CVE-2026-9"}),
+    "allow.expires": (ALLOWED, {"expires": "2026-01-01T00:00:00Z"}),
+}
+# Who vouches is asked by the library that checks signatures: tests/evidence; the reason is shown.
+WITHIN_TOLD = {"sources.issuer", "allow.reason"}
 
 # What the image of every Pod here says.
 SAID = {container()["image"]: ImageFacts(user="1000", size=60_000_000, labels={"team": "shop"})}
@@ -228,6 +272,43 @@ EXCEPTIONS: dict[str, Json] = {
 TOLD = {"reason"}
 
 
+WRITTEN = [
+    vulnerability(fix="fixed", fixed_in="3.0.2"),
+    vulnerability("CVE-2026-2", "HIGH", fix="not-fixed"),
+    vulnerability("CVE-2026-3", published=NOW - 60),
+    vulnerability("CVE-2026-4", fix="fixed"),
+]
+SCAN = evidence(
+    *WRITTEN,
+    now=NOW,
+    database=NOW - 9 * DAY,
+    end_of_life=True,
+    statements=(statement("fixed", "CVE-2026-4"),),
+)
+STORED = [
+    Stored("ImageScan", "app", "", "jane", SCAN),
+    Stored("VulnerabilityReport", "app", "shop", "joe", SCAN),
+]
+PLATFORM = PlatformImage(
+    Platform("linux", "amd64"), AMD64.manifest, 1, Configuration(), AMD64.configuration
+)
+
+
+def looked_up(inquiry: Inquiry) -> Facts:
+    """What the images of all Pods here say, and what was found in them."""
+    found = {
+        text: collect(INDEX, [PLATFORM], inquiry.sources, STORED, _beside(inquiry.sources))
+        for text in inquiry.scan
+    }
+    found |= {text: scans() for text in found if text == UNSCANNED}
+    return Facts(SAID, scans=found)
+
+
+def _beside(sources: Iterable[Source]) -> list[Outcome]:
+    trusted = {each for trust in trusts(sources) for each in (*trust.keys, trust.identity)}
+    return [Found("attestation", SCAN)] if trusted & {KEY, "ci@shop.example"} else []
+
+
 def said(value: Json, spec: Json = None, exception: Json = None, user: str = "jane") -> Json:
     """What both webhooks answer, but for the policy's own name and reason."""
     head = {"apiVersion": "batten.dev/v1alpha1", "metadata": {"name": "a"}}
@@ -245,7 +326,7 @@ def said(value: Json, spec: Json = None, exception: Json = None, user: str = "ja
         else [read_exception({**head, "kind": "HardeningException", "spec": exception})]
     )
     governance = Governance(PRESETS["hardened"], policies, exemptions)
-    known = Known(governance, NOW, {"shop": {"tier": "gold"}}, Facts(SAID))
+    known = Known(governance, NOW, {"shop": {"tier": "gold"}}, images=looked_up)
     sent = review(value)
     sent["request"]["userInfo"]["username"] = user
     answers = []
@@ -296,6 +377,29 @@ def test_an_option_of_a_rule(option: str) -> None:
     changed = copy.deepcopy(alone)
     changed["rules"][rule][name] = chosen
     assert said(value, alone) != said(value, changed)
+
+
+def test_no_option_within_an_option_is_forgotten() -> None:
+    rules = spec_of("hardeningpolicies.yaml")["properties"]["rules"]["properties"]
+    options = rules["scanned-image"]["properties"]
+    within = {
+        f"{name}.{inner}"
+        for name, option in options.items()
+        for inner in option.get("items", {}).get("properties", ())
+    }
+    assert within == WITHIN.keys() | WITHIN_TOLD
+
+
+@pytest.mark.parametrize("option", WITHIN)
+def test_an_option_within_an_option(option: str) -> None:
+    name = option.partition(".")[0]
+    chosen, change = WITHIN[option]
+
+    def answered(value: Json) -> Json:
+        rule = {"validationActions": ["Deny"], name: [value]}
+        return said(RUNNING, {**OFF, "rules": {"scanned-image": rule}})
+
+    assert answered(chosen) != answered({**chosen, **change})
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from batten_scans import DAY, INDEX, evidence, scans
 
 from batten_webhooks.image_facts import ImageFacts
 from batten_webhooks.rules import RULES
@@ -28,6 +29,11 @@ SAID = Facts(
         "registry.example/app:1.5": ImageFacts(labels=LABELS),
     },
     architectures=frozenset(("amd64", "arm64")),
+    scans={
+        "app:1.4.2": scans(),
+        f"app:1.4.3@{INDEX}": scans(evidence(now=9 * DAY)),
+    },
+    now=9 * DAY,
 )
 each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 

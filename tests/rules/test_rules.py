@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from batten_fixtures import (
+    NOW,
     Fixture,
     check_file,
     judge,
@@ -131,7 +132,7 @@ def test_files(
 ) -> None:
     """`batten check` and `batten harden` say and make the same of the file."""
     fixture = read_fixture(path)
-    if fixture.ephemeral or fixture.facts != Facts():
+    if fixture.ephemeral or fixture.facts != Facts(now=NOW):
         return  # a file tells of neither
     policy = write_policy(tmp_path, rule, fixture)
     assert Counter(check_file(fixture, policy)) == Counter(fixture.violates)

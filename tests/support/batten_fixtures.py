@@ -6,6 +6,7 @@
 # architectures: [amd64]                   of the nodes
 # digests: {"nginx:1.27": "sha256:…"}      what tags mean; nobody has asked for others
 # missing: {"nginx:1.28": "why"}           what was asked for in vain
+# scans: {"nginx@sha256:…": [CVE-2026-1]}  what a day-old scan found; null: there is none
 # parameters: {size_limit: 64Mi}           of the rule; else its defaults
 # ephemeral: debugger                      only this new ephemeral container is to be judged
 """
@@ -21,11 +22,13 @@ from typing import Any
 import jsonpatch
 import msgspec
 import yaml
+from batten_scans import evidence, scans, vulnerability
 from pydantic.alias_generators import to_camel
 
 from batten_webhooks.cli import check
 from batten_webhooks.cli.__main__ import parser
 from batten_webhooks.engine import evaluate
+from batten_webhooks.evidence.scans import Scans
 from batten_webhooks.image_facts import ImageFacts, Profile
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import Policy, Setting
@@ -41,7 +44,8 @@ from batten_webhooks.workload import (
     read_objects,
 )
 
-FACTS = {"images", "architectures", "digests", "missing"}
+FACTS = {"images", "architectures", "digests", "missing", "scans"}
+NOW = 1_800_000_000.0  # in January 2027
 HEADERS = {"violates", "version", "parameters", "ephemeral", *FACTS}
 
 
@@ -50,7 +54,7 @@ class Fixture:
     path: Path
     violates: list[str]
     version: Version = VERSIONS[-1]
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = field(default_factory=lambda: Facts(now=NOW))
     parameters: dict[str, Any] = field(default_factory=dict)
     ephemeral: str = ""
 
@@ -79,10 +83,19 @@ def read_fixture(path: Path) -> Fixture:
             {image: _image(said) for image, said in head.get("images", {}).items()},
             head.get("digests", {}) | missing,
             frozenset(head.get("architectures", ())),
+            scans=_scans(head["scans"]) if "scans" in head else None,
+            now=NOW,
         ),
         parameters=head.get("parameters", {}),
         ephemeral=head.get("ephemeral", ""),
     )
+
+
+def _scans(said: dict[str, list[str] | None]) -> dict[str, Scans]:
+    return {
+        image: scans() if found is None else scans(evidence(*map(vulnerability, found), now=NOW))
+        for image, found in said.items()
+    }
 
 
 def _image(said: dict[str, Any]) -> ImageFacts:

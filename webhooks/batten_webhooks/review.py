@@ -244,7 +244,7 @@ class Known:
             found.architectures,
             request.userInfo.username,
             found.scans,
-            self.now,
+            self.now or found.now,
         )
 
 

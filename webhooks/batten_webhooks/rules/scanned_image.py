@@ -36,22 +36,14 @@ What nobody has looked at may hold what everybody knows how to break into.
 ```yaml
 containers:
   - name: app
-    image: registry.example/shop/app:1.4.2   # nobody has scanned it
+    image: app:1.4.2   # nobody has scanned it
 ```
 
 ## Use instead
 ```yaml
-apiVersion: batten.dev/v1alpha1
-kind: HardeningPolicy
-metadata: {name: scanned}
-spec:
-  rules:
-    scanned-image:
-      validationActions: [Deny]
-      maxAge: 168h
-      failOn: [CRITICAL]
-      sources:
-        - kind: ImageScan
+containers:
+  - name: app          # scanned, and written into an ImageScan
+    image: app:1.4.3@sha256:696e646578000000000000000000000000000000000000000000000000000000
 ```
 
 ## References
@@ -238,7 +230,7 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
         place = _Place(pod, pointer, container, image)
         known = scans.get(image)
         if known is None:
-            yield place.missing("is not known to be scanned: images are not looked up here")
+            yield place.missing("is not known to be scanned: it is not looked up here")
         elif pod.is_pod and "@" not in image:
             yield place.missing(
                 "is named by a tag: what was scanned need not be what runs",
