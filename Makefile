@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@echo "setup: installing batten and its development tools"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[operator]' --group dev
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[operator,ecr,gar,acr]' --group dev
 	@touch $@
 	@echo "setup: done"
 
