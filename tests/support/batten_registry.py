@@ -31,8 +31,15 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from batten_operator.certificates import fresh
 
 USER, PASSWORD = "robot", "secret"
-# Of PASSWORD, by `htpasswd -B`.
-HTPASSWD = f"{USER}:$2a$04$XqTU91rHExIWQppy4JSxNO3B/WNJQY84KK4sBZyEAchzFFfUtXJZ.\n"
+# What moto gives for ECR, and what our own token server gives for Google.
+ECR_USER, ECR_PASSWORD = "AWS", "123456789012-auth-token"
+GAR_USER, GAR_TOKEN = "oauth2accesstoken", "ya29.tests"
+# Of their passwords, by `htpasswd -B`.
+HTPASSWD = (
+    f"{USER}:$2a$04$XqTU91rHExIWQppy4JSxNO3B/WNJQY84KK4sBZyEAchzFFfUtXJZ.\n"
+    f"{ECR_USER}:$2a$04$1dk66jMRlockxF96XiJSlO1IR9MzyM8mKgBAxEVvTW5nJGzPvtjii\n"
+    f"{GAR_USER}:$2a$04$J1cKBz1VDGxVqsyMF4xWu.TyZvRUGXhFlYh7V3QYeGVAewcjYMc.e\n"
+)
 IDENTITY_TOKEN = "identity"  # noqa: S105
 SERVICE = "registry of the tests"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -158,11 +165,13 @@ class Registry:
 
 
 @contextmanager
-def registry(folder: Path, access: Access = "anybody", *, tls: bool = False) -> Iterator[Registry]:
-    """A registry process on 127.0.0.1, gone afterwards."""
+def registry(
+    folder: Path, access: Access = "anybody", *, tls: bool = False, names: tuple[str, ...] = ()
+) -> Iterator[Registry]:
+    """A registry process on 127.0.0.1, gone afterwards; its certificate is for `names`, too."""
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
-    ca = _certificates(folder) if tls else None
+    ca = certificates(folder, *names) if tls else None
     config: Json = {
         "version": 0.1,
         "log": {"accesslog": {"disabled": False}, "level": "error"},
@@ -329,8 +338,9 @@ class TokenServer:
         return Handler
 
 
-def _certificates(folder: Path) -> Path:
-    store = fresh(("localhost", "127.0.0.1"), timedelta(hours=1), datetime.now(UTC))
+def certificates(folder: Path, *names: str) -> Path:
+    """The file of the authority of tls.crt and tls.key, which are in the folder, too."""
+    store = fresh(("localhost", "127.0.0.1", *names), timedelta(hours=1), datetime.now(UTC))
     (folder / "tls.crt").write_bytes(store.serving.certificate)
     (folder / "tls.key").write_bytes(store.serving.key)
     ca = folder / "ca.crt"

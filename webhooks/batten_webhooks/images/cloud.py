@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from math import inf
 
@@ -41,7 +41,7 @@ class _Known:
     """By the monotonic clock: good before `ends`, asked for again from `renew`, but not before
     `again`."""
 
-    credential: Credential = Credential()
+    credential: Credential = field(default_factory=Credential)
     renew: float = -inf
     ends: float = -inf
     again: float = -inf
@@ -131,7 +131,7 @@ def _require(host: str, kind: Kind) -> None:
 
 
 def _lacking(host: str) -> CloudError:
-    """The Pod's author reads this: what a library says of the operator's accounts is for its log."""
+    """For the Pod's author: what a library says of the operator's accounts is for its own log."""
     return CloudError(
         f"the operator's cloud identity gave no credential for {host}: its log says why"
     )

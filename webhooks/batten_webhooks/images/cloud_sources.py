@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -106,7 +106,7 @@ def _gar() -> Granted:
     import google.auth  # noqa: PLC0415
     from google.auth.transport.requests import Request  # noqa: PLC0415
 
-    request = partial(Request(), timeout=READ_SECONDS)
+    request = cast(Request, partial(Request(), timeout=READ_SECONDS))
     credentials, _ = google.auth.default(scopes=[GAR_SCOPE], request=request)
     credentials.refresh(request)
     ends = credentials.expiry

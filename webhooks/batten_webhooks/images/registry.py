@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple, Self
@@ -20,6 +20,8 @@ from typing import NamedTuple, Self
 from yarl import URL
 
 from batten_webhooks.images.authorization import Authorization, Request
+from batten_webhooks.images.cloud import CloudCredentials
+from batten_webhooks.images.cloud_sources import CloudError
 from batten_webhooks.images.content import (
     MEDIA_TYPES,
     MOST_BYTES,
@@ -36,7 +38,7 @@ from batten_webhooks.images.content import (
     read_manifest,
 )
 from batten_webhooks.images.errors import RegistryError
-from batten_webhooks.images.keyring import ANYBODY, Keyring
+from batten_webhooks.images.keyring import ANYBODY, Credential, Keyring
 from batten_webhooks.images.transport import Answer, RegistrySettings, Transport
 from batten_webhooks.messages import printable
 from batten_webhooks.reference import DEFAULT_REGISTRY, Reference
@@ -47,6 +49,10 @@ DOCKER_HUB_HOST = "registry-1.docker.io"
 CALL_SECONDS = 15.0
 # What a registry may answer that knows GET alone.
 NO_HEAD = frozenset((400, 405, 501))
+# Not let in, or shown nothing.
+REFUSED, HIDDEN = frozenset((401, 403)), 404
+# What came of asking: an answer, or that a token server lets nobody in.
+Outcome = Answer | RegistryError
 # Of what refers to one image, so much is read; a page is of 4 MiB at most.
 MOST_PAGES, MOST_REFERRERS = 10, 100_000
 # RFC 8288, section 3.
@@ -63,9 +69,12 @@ class Listing(NamedTuple):
 class Registries:
     """Every registry that images are at. Raises RegistryError from every call, and nothing else."""
 
-    def __init__(self, settings: RegistrySettings | None = None) -> None:
+    def __init__(
+        self, settings: RegistrySettings | None = None, clouds: CloudCredentials | None = None
+    ) -> None:
         """Raises OSError and ssl.SSLError for files of CAs."""
         self._settings = settings or RegistrySettings()
+        self._clouds = clouds or CloudCredentials()
         self._transport = Transport(self._settings)
         self._authorization = Authorization(self._transport)
 
@@ -76,6 +85,7 @@ class Registries:
         await self.close()
 
     async def close(self) -> None:
+        await self._clouds.close()
         await self._transport.close()
 
     # --- what is asked --------------------------------------------------------------------------
@@ -145,7 +155,7 @@ class Registries:
                 if url is None:
                     return Listing(found)
                 request = Request("GET", url, OCI_INDEX, MOST_BYTES)
-                answer = await self._ask_as(request, reference, keyring)
+                answer = await self._ask_host(request, reference, keyring)
                 _require(answer, "there is no referrers API")
                 page = read_manifest(answer.body, _content_type(answer), MOST_REFERRERS)
                 if not isinstance(page, Index):
@@ -186,24 +196,67 @@ class Registries:
         for mirrored in self._mirrored(reference):
             try:
                 request = Request(method, self._url(mirrored, path), accept, limit)
-                answer = await self._ask_as(request, mirrored, keyring)
+                answer = await self._ask_host(request, mirrored, keyring)
             except RegistryError:
                 continue
             if answer.status == 200:
                 return answer
         request = Request(method, self._url(reference, path), accept, limit)
-        return await self._ask_as(request, reference, keyring)
+        return await self._ask_host(request, reference, keyring)
 
-    async def _ask_as(self, request: Request, reference: Reference, keyring: Keyring) -> Answer:
+    async def _ask_host(self, request: Request, reference: Reference, keyring: Keyring) -> Answer:
         """As each of those that the kubelet would try, until one is let in and finds it."""
         request = replace(request, scope=f"repository:{reference.repository}:pull")
-        answer: Answer | None = None
-        for credential in keyring.candidates(reference) or [ANYBODY]:
-            answer = await self._authorization.ask(replace(request, credential=credential))
-            if answer.status not in {401, 403, 404}:
-                break
-        assert answer is not None  # noqa: S101 - there is at least one to be tried
-        return answer
+        given = keyring.candidates(reference)
+        if reference.registry not in self._clouds:
+            return _answer(await self._ask_as(request, given or [ANYBODY]))
+        if given:
+            outcome = await self._ask_as(request, given)
+            if isinstance(outcome, Answer) and outcome.status not in {*REFUSED, HIDDEN}:
+                return outcome
+        return await self._ask_cloud(request, reference.registry)
+
+    async def _ask_as(self, request: Request, credentials: Iterable[Credential]) -> Outcome:
+        """What the first one gets that is let in and finds it, else the last; but that there is
+        nothing tells more than that somebody else is not let in."""
+        outcome: Outcome | None = None
+        for credential in credentials:
+            told = await self._outcome(replace(request, credential=credential))
+            if isinstance(told, Answer) and told.status not in {*REFUSED, HIDDEN}:
+                return told
+            hidden = isinstance(outcome, Answer) and outcome.status == HIDDEN
+            outcome = outcome if hidden else told
+        assert outcome is not None  # noqa: S101 - there is at least one to be tried
+        return outcome
+
+    async def _outcome(self, request: Request) -> Outcome:
+        try:
+            return await self._authorization.ask(request)
+        except RegistryError as error:
+            if error.reason != "unauthorized":
+                raise
+            return error
+
+    async def _ask_cloud(self, request: Request, registry: str) -> Answer:
+        """As the operator's cloud identity, then as anybody.
+
+        What is known of an image stays so while the cloud gives no credential: that is no refusal.
+        """
+        whom, lacking = [ANYBODY], ""
+        try:
+            whom.insert(0, await self._clouds.credential(registry, self._transport))
+        except CloudError as error:
+            lacking = str(error)
+        outcome = await self._ask_as(request, whom)
+        if isinstance(outcome, Answer) and outcome.status not in {*REFUSED, HIDDEN}:
+            return outcome
+        if lacking:
+            raise RegistryError("unavailable", f"{_told(outcome)}; {lacking}")
+        if isinstance(outcome, Answer) and outcome.status == HIDDEN:
+            return outcome
+        raise RegistryError(
+            "unauthorized", f"{_told(outcome)} and what the operator's cloud identity may read"
+        )
 
     def _mirrored(self, reference: Reference) -> list[Reference]:
         hosts = self._settings.mirrors.get(reference.registry, ())
@@ -227,13 +280,27 @@ async def _deadline() -> AsyncIterator[None]:
         raise RegistryError("timeout", f"the registry took more than {CALL_SECONDS:g} s") from None
 
 
+def _answer(outcome: Outcome) -> Answer:
+    """Raises RegistryError."""
+    if isinstance(outcome, RegistryError):
+        raise outcome
+    return outcome
+
+
+def _told(outcome: Outcome) -> str:
+    """What a refusal says to whoever wrote the image."""
+    if isinstance(outcome, RegistryError):
+        return str(outcome)
+    if outcome.status == HIDDEN:
+        return "the registry shows nobody such an image"
+    return f"the registry answers {outcome.status}: check the pull secret"
+
+
 def _require(answer: Answer, missing: str) -> None:
     """Raises RegistryError for all but 200."""
-    if answer.status in {401, 403}:
-        raise RegistryError(
-            "unauthorized", f"the registry answers {answer.status}: check the pull secret"
-        )
-    if answer.status == 404:
+    if answer.status in REFUSED:
+        raise RegistryError("unauthorized", _told(answer))
+    if answer.status == HIDDEN:
         raise RegistryError("not-found", f"{missing}, or not for these credentials")
     if answer.status != 200:
         raise RegistryError("invalid", f"the registry answers {answer.status}")
