@@ -25,6 +25,10 @@ def configure(level: str) -> None:
     if root.level > logging.DEBUG:
         for name in ("kopf._cogs", "kopf._core"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    # What goes wrong in them we tell ourselves; botocore tells at debug what it is answered, which
+    # are credentials, and azure at info of every request.
+    for name in ("azure", "botocore", "google", "msal"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def fields(**values: Any) -> dict[str, Any]:

@@ -83,6 +83,12 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
+        self._cloud_credentials = Counter(
+            "batten_cloud_credentials",
+            "Credentials asked for as the operator's cloud identity: granted, or failed.",
+            ("registry", "outcome"),
+            registry=registry,
+        )
         self._policies = Gauge("batten_policies", "HardeningPolicies in force.", registry=registry)
         self._exceptions = Gauge(
             "batten_exceptions",
@@ -174,6 +180,10 @@ class Metrics:
     def looked_up(self, outcome: str) -> None:
         """`outcome` is `resolved` or the Reason of a RegistryError."""
         self._lookups.labels(outcome).inc()
+
+    def cloud_credential(self, registry: str, outcome: str) -> None:
+        """`registry` is one of the administrator's list, `outcome` is `granted` or `failed`."""
+        self._cloud_credentials.labels(registry, outcome).inc()
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

@@ -39,6 +39,7 @@ from batten_operator.tls import ServingCertificate
 from batten_operator.watch import KopfThread, handlers, watch_policies, watch_trust
 from batten_webhooks.evidence.attestations.cache import Attestations
 from batten_webhooks.images.cache import Images
+from batten_webhooks.images.cloud import CloudCredentials, MissingExtra
 from batten_webhooks.images.registry import Registries
 from batten_webhooks.review import Answer
 
@@ -56,16 +57,20 @@ class CannotListen(Exception):
 
 
 class CannotAsk(Exception):
-    """The file of registries' CAs is of no use."""
+    """The file of registries' CAs is of no use, or a cloud's library is not installed."""
 
 
 class _Registries:
     """What is asked of registries, with its connections. Raises CannotAsk."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         file = settings.registry_ca
+        self._metrics = metrics
         try:
-            self._client = Registries(settings.registries)
+            clouds = CloudCredentials(settings.cloud_registries, self._tell)
+            self._client = Registries(settings.registries, clouds)
+        except MissingExtra as error:
+            raise CannotAsk(f"--cloud-registries {error}") from None
         except SSLError:
             raise CannotAsk(f"--registry-ca {file}: holds no certificate in PEM") from None
         except OSError as error:
@@ -76,6 +81,11 @@ class _Registries:
         self.attestations = Attestations(
             self._client, root=settings.sigstore_root, fresh=settings.digest_ttl
         )
+
+    def _tell(self, registry: str, why: str) -> None:
+        self._metrics.cloud_credential(registry, "failed" if why else "granted")
+        if why:
+            logger.warning("no cloud credential", extra=fields(registry=registry, error=why))
 
     async def close(self) -> None:
         await self.attestations.close()
@@ -109,7 +119,7 @@ class _Parts:
         cluster = Cluster()
         identity = f"{os.uname().nodename}_{token_hex(4)}"
         policies = Policies(settings.policy, paths, cluster)
-        registries = _Registries(settings) if settings.look_up_images else None
+        registries = _Registries(settings, metrics) if settings.look_up_images else None
         controller = Controller(cluster, policies, metrics, settings, identity)
         images, profiles, scans = None, Profiles(cluster), StoredScans(cluster)
         if registries is not None:

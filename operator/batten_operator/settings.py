@@ -15,6 +15,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from batten_webhooks.governance import ALWAYS_EXEMPT, EXEMPT
+from batten_webhooks.images.cloud_sources import kind_of
 from batten_webhooks.images.transport import RegistrySettings, registry_settings
 from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, parse_kinds
@@ -63,6 +64,7 @@ class Settings:
     local_registry: frozenset[str]
     registry_mirror: tuple[str, ...]
     registry_ca: str
+    cloud_registries: frozenset[str]
     architectures: frozenset[str]
     digest_ttl: float
     sigstore_root: Path | None
@@ -119,8 +121,13 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         flags.error("--certificate-propagation is more than a quarter of --certificate-lifetime")
     try:
         settings.registries  # noqa: B018 - it reads the texts
+        for host in settings.cloud_registries:
+            kind_of(host)
     except ValueError as error:
         flags.error(str(error))
+    plain = settings.cloud_registries & settings.plain_http
+    if plain:
+        flags.error(f"--cloud-registries {min(plain)}: is one of --plain-http, and needs TLS")
     return settings
 
 
@@ -253,6 +260,13 @@ def _image_options(flags: _Parser, environment: Mapping[str, str], option: Optio
     option("local-registry", "", "registries that may be at this machine's own addresses", _hosts)
     option("registry-mirror", "", "mirrors asked first, REGISTRY=HOST each", _texts)
     option("registry-ca", "", "file of CAs, in PEM, that registries may have besides", str)
+    option(
+        "cloud-registries",
+        "",
+        "registries of ECR, Artifact Registry (and gcr.io) and ACR that may be asked as the"
+        " operator's own cloud identity, HOST each",
+        _hosts,
+    )
     option(
         "architectures",
         "amd64,arm64",

@@ -221,6 +221,17 @@ def test_an_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
             assert line["message"] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
 
 
+def test_a_cloud_whose_library_is_missing_is_one_clear_line(tmp_path: Path) -> None:
+    """A module that cannot be imported stands for one that is not installed."""
+    (tmp_path / "botocore.py").write_text("raise ModuleNotFoundError(name='botocore')\n")
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    listed = f"--cloud-registries={host}"
+    with operator(tmp_path, *alone(tmp_path), listed, PYTHONPATH=str(tmp_path)) as process:
+        assert process.popen.wait(20) == 1
+        (said,) = process.messages()
+        assert said == f"--cloud-registries {host}: needs pip install 'batten[ecr]'"
+
+
 def test_two_processes_that_start_at_one_address(tmp_path: Path) -> None:
     """Both may bind it while neither listens; one serves, the other says what is wrong."""
     write(tmp_path, first_store())

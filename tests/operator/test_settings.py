@@ -51,6 +51,15 @@ def test_custom_kinds_join_the_known_ones() -> None:
     assert paths[Kind("apps", "Deployment")] == ("spec", "template")
 
 
+def test_registries_of_clouds_are_asked_with_tls(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = "--cloud-registries=shop.azurecr.io, gcr.io"
+    assert parse([listed], {}).cloud_registries == {"shop.azurecr.io", "gcr.io"}
+    with pytest.raises(SystemExit):
+        parse([listed, "--plain-http=gcr.io"], {})
+    said = "--cloud-registries gcr.io: is one of --plain-http, and needs TLS"
+    assert said in capsys.readouterr().err
+
+
 BAD = [
     ("--preset=strict", "'strict' is none of baseline, restricted, hardened"),
     ("--listen=9443", "'9443' is no HOST:PORT"),
@@ -64,6 +73,8 @@ BAD = [
     ("--certificate-lifetime=100s", "--certificate-propagation is more than a quarter"),
     ("--drain=15", "'15' is no duration, such as 15s"),
     ("--custom-kinds=Widget", "'Widget' is no KIND.GROUP=PATH.TO.TEMPLATE"),
+    ("--cloud-registries=docker.io", "--cloud-registries docker.io: is no registry of a cloud"),
+    ("--cloud-registries=a.azurecr.io.evil.example", "is no registry of a cloud, which are"),
     ("--log-level=loud", "'loud' is none of debug, info, warning, error"),
     ("--enforced", "unrecognized arguments: --enforced"),
 ]
