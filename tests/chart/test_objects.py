@@ -172,6 +172,7 @@ def test_the_operator_takes_every_setting() -> None:
         "certificate": {"lifetime": "24h", "propagation": "5s"},
         "shutdown": {"drainSeconds": 20},
         "webhook": {"customKinds": [WIDGET]},
+        "images": {"cloudRegistries": ["shop.azurecr.io", "gcr.io"]},
     }
     environment = render(**values).environment()
     settings = parse([], environment)
@@ -182,9 +183,24 @@ def test_the_operator_takes_every_setting() -> None:
     assert settings.drain == 20
     controlling = render(**values).environment(controller=True)
     assert parse([], controlling).component == "controller"
+    for each in (settings, parse([], controlling)):
+        assert each.cloud_registries == {"shop.azurecr.io", "gcr.io"}
     for name in environment | controlling:
         flag = name.removeprefix("BATTEN_").lower()
         assert flag == "mode" or hasattr(settings, flag), f"{name} is nothing to the operator"
+
+
+def test_both_components_have_the_cloud_identity() -> None:
+    """As EKS, GKE and AKS want it of ServiceAccounts and Pods."""
+    annotations = {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/batten"}
+    labels = {"azure.workload.identity/use": "true"}
+    rendered = render(serviceAccount={"annotations": annotations}, podLabels=labels)
+    accounts, deployments = rendered.all("ServiceAccount"), rendered.all("Deployment")
+    assert len(accounts) == len(deployments) == 2
+    for account in accounts:
+        assert annotations.items() <= account["metadata"]["annotations"].items()
+    for deployment in deployments:
+        assert labels.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_the_service_leads_to_the_ports(defaults: Rendered) -> None:

@@ -57,6 +57,8 @@ def test_a_value_changes_what_is_rendered(path: tuple[str, ...], defaults: Rende
         ({"mode": "deny"}, "value must be one of"),
         ({"replicas": "two"}, "want integer"),
         ({"image": {"digest": "sha256:short"}}, "does not match pattern"),
+        ({"images": {"cloudRegistries": ["docker.io"]}}, "does not match pattern"),
+        ({"images": {"cloudRegistries": ["a.azurecr.io:443"]}}, "does not match pattern"),
         ({"fullnameOverride": "-"}, "does not match pattern"),
         ({"shutdown": {"drainSeconds": 55}}, "must be more than preStopSleepSeconds and"),
     ],
