@@ -20,12 +20,15 @@ ASKING = (
     "images.addresses",
     "images.authorization",
     "images.cache",
+    "images.cloud",
+    "images.cloud_sources",
     "images.registry",
     "images.transport",
 )
 BLOCKED = (
     "import sys\n"
-    "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography'):\n"
+    "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography',"
+    " 'azure', 'botocore', 'google'):\n"
     "    sys.modules[name] = None\n"
 )
 
