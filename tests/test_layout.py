@@ -13,10 +13,15 @@ ROOT = Path(__file__).parents[1]
 POD = b"{apiVersion: v1, kind: Pod, spec: {containers: [{name: app, image: nginx}]}}"
 
 
-# The modules that ask registries, which the extra `images` is for.
+# The modules that ask registries, which the extra `images` is for, and those that check signatures,
+# which `attestations` is for.
 ASKING = (
     "cli.images",
     "cli.registries",
+    "evidence.attestations.attached",
+    "evidence.attestations.cache",
+    "evidence.attestations.keys",
+    "evidence.attestations.verify",
     "images.addresses",
     "images.authorization",
     "images.cache",

@@ -30,7 +30,8 @@ KINDS = frozenset(
 CREATED = "org.opencontainers.image.created"
 # Of one image; what is more is told of and not read.
 MOST_CANDIDATES, MOST_TOGETHER = 50, 4 * MOST_BYTES
-SECONDS = 20.0
+# For what lists and tags say, and as long again for what they name.
+SECONDS_FOR_LISTS = 10.0
 # Others ask the same registry meanwhile.
 AT_ONCE = 4
 MOST_TOLD = 20
@@ -52,10 +53,13 @@ async def attached(
     """What may be attestations of an image, beside any of its `digests`: the index's and those of
     its platforms' manifests. Raises RegistryError only where nothing could be asked at all."""
     search = _Search(registries, reference, keyring)
-    listed = await asyncio.gather(*map(search.referrers, digests))
-    tagged = await asyncio.gather(*map(search.tagged, digests))
+    tagged, listed = await asyncio.gather(
+        asyncio.gather(*map(search.tagged, digests)),
+        asyncio.gather(*map(search.referrers, digests)),
+    )
     if search.failed and not search.answered:
         raise search.failed[0]
+    search.until += SECONDS_FOR_LISTS
     manifests = search.chosen(_in_turn(listed))
     layers = [
         each for found in await asyncio.gather(*map(search.layers, manifests)) for each in found
@@ -73,7 +77,7 @@ class _Search:
         self._registries = registries
         self._reference = reference
         self._keyring = keyring
-        self._until = asyncio.get_running_loop().time() + SECONDS
+        self.until = asyncio.get_running_loop().time() + SECONDS_FOR_LISTS
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._told: list[str] = []
         self.failed: list[RegistryError] = []
@@ -86,6 +90,7 @@ class _Search:
             what,
             lambda: self._registries.referrers(self._reference, digest, self._keyring),
             optional=True,
+            says=False,  # without the API some answer so whoever asks
         )
         if listing is not None and listing.told:
             self._told.append(f"{what}: {listing.told}")
@@ -168,19 +173,24 @@ class _Search:
         )
 
     async def _ask(
-        self, what: str, call: Callable[[], Awaitable[T]], *, optional: bool = False
+        self,
+        what: str,
+        call: Callable[[], Awaitable[T]],
+        *,
+        optional: bool = False,
+        says: bool = True,
     ) -> T | None:
-        """None where it failed, or is missing and `optional`."""
+        """None where it failed, or is missing and `optional`; `says` whether that is an answer."""
         try:
-            async with asyncio.timeout_at(self._until), self._turns:
+            async with asyncio.timeout_at(self.until), self._turns:
                 found = await call()
         except RegistryError as error:
             if optional and error.reason == "not-found":
-                self.answered = True
+                self.answered |= says
                 return None
             failed = error
         except TimeoutError:
-            failed = RegistryError("timeout", f"the registry took more than {SECONDS:g} s")
+            failed = RegistryError("timeout", "the registry took too long")
         else:
             self.answered = True
             return found
