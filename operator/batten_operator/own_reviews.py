@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import kopf
 
+from batten_webhooks.evidence.attestations.keys import parse_keys
 from batten_webhooks.governance import Governance, GoverningPolicy, conflicts
 from batten_webhooks.messages import bounded
 from batten_webhooks.resources import (
@@ -18,7 +19,9 @@ from batten_webhooks.resources import (
     read_policy,
     read_profile,
 )
+from batten_webhooks.resources.invalid import Location
 from batten_webhooks.resources.model import GROUP, VERSION
+from batten_webhooks.rules import scanned_image
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ def register(registry: kopf.OperatorRegistry, governance: Callable[[], Governanc
         GROUP, VERSION, "hardeningpolicies", id="hardeningpolicies", registry=registry
     )
     async def policy(body: kopf.Body, warnings: list[str], **_: Any) -> None:
-        read = _read(read_policy, body)
+        read = _read(_policy, body)
         others = [other for other in governance().policies if other.name != read.name]
         _refuse_twin(read, others)
         warnings += bounded(conflicts(read, others))
@@ -56,6 +59,22 @@ def register(registry: kopf.OperatorRegistry, governance: Callable[[], Governanc
     @kopf.on.validate(GROUP, VERSION, "imagescans", id="imagescans", registry=registry)
     async def scan(body: kopf.Body, **_: Any) -> None:
         _read(read_image_scan, body)
+
+
+def _policy(value: Any) -> GoverningPolicy:
+    """With keys that are keys. Raises Invalid."""
+    read = read_policy(value)
+    scanning = next(each for each in read.policy.settings if each.rule is scanned_image.RULE)
+    place: Location = ("spec", "rules", scanning.rule.name, "sources")
+    wrong: list[tuple[Location, str]] = []
+    for index, source in enumerate(scanning.parameters.sources):
+        try:
+            parse_keys(source.keys)
+        except ValueError as error:
+            wrong.append(((*place, index, "keys"), str(error)))
+    if wrong:
+        raise Invalid(wrong)
+    return read
 
 
 def _read(read: Callable[[Any], T], body: kopf.Body) -> T:
