@@ -170,6 +170,7 @@ def keep_bundle(kubectl: Kubectl) -> str:
     for webhook, kind in (
         ("mutate.batten.dev", "mutating"),
         ("revisions.mutate.batten.dev", "mutating"),
+        ("scans.mutate.batten.dev", "mutating"),
         ("pods.validate.batten.dev", "validating"),
         ("validate.batten.dev", "validating"),
         ("own.validate.batten.dev", "validating"),

@@ -14,7 +14,10 @@ from batten_webhooks.policy import PRESETS
 from batten_webhooks.workload import TEMPLATE_PATHS, Kind, read_objects
 
 MUTATE, PODS, TEMPLATES = "mutate.batten.dev", "pods.validate.batten.dev", "validate.batten.dev"
-OURS = ("own.validate.batten.dev", "namespaces.validate.batten.dev")
+SCANS = "scans.mutate.batten.dev"
+OURS = ("own.validate.batten.dev", "namespaces.validate.batten.dev", SCANS)
+# Of no namespace, or of whichever one it is.
+EVERYWHERE = {"own.validate.batten.dev", SCANS}
 WIDGET = {"group": "example.com", "resource": "widgets", "kind": "Widget", "path": "spec.pod"}
 KINDS = {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
 
@@ -31,9 +34,12 @@ def rules(webhook: dict[str, Any]) -> set[tuple[str, str, str]]:
 
 
 def test_its_own_pods_break_no_rule_of_the_hardened_preset() -> None:
-    rendered = render(image={"digest": f"sha256:{'0' * 64}"})
+    digest = f"sha256:{'0' * 64}"
+    scanner = {"image": f"registry.example/trivy:1@{digest}"}
+    rendered = render(image={"digest": digest}, scanner=scanner)
     workloads = [each for value in rendered.objects for _, each in read_objects(value)]
-    assert [workload.kind for workload in workloads] == ["Deployment", "Deployment"]
+    kinds = sorted(workload.kind for workload in workloads)
+    assert kinds == ["Deployment", "Deployment", "PodTemplate"]
     for workload in workloads:
         verdict = evaluate(workload, PRESETS["hardened"])
         assert not verdict.violations
@@ -50,15 +56,16 @@ def test_the_webhooks_are_careful(defaults: Rendered) -> None:
         assert webhook["admissionReviewVersions"] == ["v1"]
         assert "caBundle" not in webhook["clientConfig"]
         assert "DELETE" not in {operation for _, _, operation in rules(webhook)}
-        scope = "Cluster" if name in OURS else "Namespaced"
-        assert {rule["scope"] for rule in webhook["rules"]} == {scope}
+        scope = {"Cluster"} if name in OURS else {"Namespaced"}
+        scope |= {"*"} if name == SCANS else set()
+        assert {rule["scope"] for rule in webhook["rules"]} == scope
     assert defaults.webhooks()[MUTATE]["reinvocationPolicy"] == "IfNeeded"
 
 
 def test_kubernetes_own_namespaces_and_ours_are_exempt_by_name() -> None:
     rendered = Rendered(template({}, namespace="elsewhere").require().stdout)
     for name, webhook in rendered.webhooks().items():
-        if name == OURS[0]:  # of no namespace
+        if name in EVERYWHERE:
             assert "namespaceSelector" not in webhook
             continue
         (expression,) = webhook["namespaceSelector"]["matchExpressions"]
@@ -71,7 +78,7 @@ def test_kubernetes_own_namespaces_and_ours_are_exempt_by_name() -> None:
 
 def test_the_command_line_exempts_what_the_chart_does(defaults: Rendered) -> None:
     for name, webhook in defaults.webhooks().items():
-        if name != OURS[0]:
+        if name not in EVERYWHERE:
             (expression,) = webhook["namespaceSelector"]["matchExpressions"]
             assert set(expression["values"]) == EXEMPT
 
@@ -124,7 +131,7 @@ def test_a_url_takes_the_place_of_the_service(defaults: Rendered) -> None:
     rendered = render(webhook={"url": "https://192.0.2.1:9443/"})
     configs = [webhook["clientConfig"] for webhook in rendered.webhooks().values()]
     base = "https://192.0.2.1:9443"
-    ends = ("mutate", "mutate", "validate", "resources", "namespaces", "validate")
+    ends = ("mutate", "mutate", "mutate", "validate", "resources", "namespaces", "validate")
     assert configs == [{"url": f"{base}/{end}"} for end in ends]
     gone = {value["kind"] for value in defaults.objects} - {
         value["kind"] for value in rendered.objects

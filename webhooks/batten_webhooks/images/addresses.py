@@ -60,7 +60,7 @@ class GuardedResolver(AbstractResolver):
             flags=socket.AI_ADDRCONFIG,
         )
         answers = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        found = [_result(host, port, *each) for each in answers]
+        found = [_result(host, *each) for each in answers]
         for each in found:
             self.check(host, port, each["host"])
         return found
@@ -77,14 +77,12 @@ class GuardedResolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _result(
-    host: str, port: int, family: int, _: int, protocol: int, __: str, address: Any
-) -> ResolveResult:
+def _result(host: str, family: int, _: int, protocol: int, __: str, address: Any) -> ResolveResult:
     """Of one of getaddrinfo's answers. Only link-local addresses have a scope: none is gone to."""
     return ResolveResult(
         hostname=host,
         host=str(address[0]),
-        port=port,
+        port=int(address[1]),
         family=family,
         proto=protocol,
         flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
