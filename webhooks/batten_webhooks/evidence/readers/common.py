@@ -30,6 +30,8 @@ Encoded = bytes | msgspec.Raw
 # would make the decoded values take many times the memory of the bytes.
 MOST_CONTAINERS = 300_000
 MOST_COMMAS = 800_000
+# An image has an index, some platforms with two digests each, and names in some repositories.
+MOST_DIGESTS = 500
 LONGEST_ID = 100
 # What is found counts, whether or not it has a name.
 UNNAMED = "unnamed"
@@ -117,14 +119,20 @@ def text(value: str | None, longest: int = LONGEST_NAME) -> str:
 
 def identifier(value: str | None) -> str:
     """A vulnerability's name as it is written, CVE's in capitals."""
-    name = text(value, LONGEST_ID)
-    return sys.intern(name.upper()) if name[:4].lower() == "cve-" else name
+    value = (value or "")[: LONGEST_ID + 1]
+    return text(value.upper() if value[:4].lower() == "cve-" else value, LONGEST_ID)
 
 
 def digests(names: Iterable[str | None]) -> frozenset[str]:
-    """Those of names such as `sha256:…` and `registry.example/app@sha256:…` that have one."""
+    """Those of names such as `sha256:…` and `registry.example/app@sha256:…` that have one.
+
+    Raises Unreadable for too many.
+    """
     ends = (name.rpartition("@")[2] for name in names if name)
-    return frozenset(end for end in ends if _DIGEST.fullmatch(end))
+    result = frozenset(end for end in ends if _DIGEST.fullmatch(end))
+    if len(result) > MOST_DIGESTS:
+        raise Unreadable(f"names more than {MOST_DIGESTS} digests")
+    return result
 
 
 def moment(value: str | None) -> float:

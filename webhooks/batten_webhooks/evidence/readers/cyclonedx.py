@@ -53,7 +53,6 @@ _STATUS: dict[str, Status] = {
 }
 # Trivy's properties of the image that it scanned.
 _DIGESTS = frozenset(("aquasecurity:trivy:ImageID", "aquasecurity:trivy:RepoDigest"))
-Places = dict[str, Target]
 _UPGRADE = re.compile(r"Upgrade .{1,200} to version (.{1,200})")
 
 
@@ -71,6 +70,11 @@ class Component(Shape):
     purl: str = ""
     properties: list[Property] | None = None
     components: list[Component] | None = None
+
+
+# What a reference to the image itself leads to: it is no package of itself.
+_IMAGE = Component()
+Places = dict[str, Component]
 
 
 class Tool(Shape):
@@ -94,8 +98,15 @@ class Rating(Shape):
     severity: str = ""
 
 
+class Version(Shape):
+    version: str = ""
+    range: str = ""
+    status: str = ""
+
+
 class Affected(Shape):
     ref: str = ""
+    versions: list[Version] | None = None
 
 
 class Analysis(Shape, rename="camel"):
@@ -146,7 +157,7 @@ def _scan(bom: Bom) -> ScanEvidence:
     tools = bom.metadata.tools
     scanner = next(iter((tools.components if isinstance(tools, Tools) else tools) or ()), Tool())
     return ScanEvidence(
-        digests=_digests(bom),
+        digests=_digests(bom.metadata.component),
         scanner=text(scanner.name),
         version=text(scanner.version),
         scanned=scanned,
@@ -173,7 +184,7 @@ def _vex(bom: Bom) -> Vex:
                     justification=text(why, LONGEST_SENTENCE),
                 )
             )
-    return Vex(tuple(statements), _digests(bom))
+    return Vex(tuple(statements), _digests(bom.metadata.component))
 
 
 def _pairs(bom: Bom) -> Iterator[tuple[Finding, Affected]]:
@@ -184,16 +195,24 @@ def _pairs(bom: Bom) -> Iterator[tuple[Finding, Affected]]:
 
 def _found(finding: Finding, affected: Affected, places: Places) -> Vulnerability:
     _, package, installed = _target(affected.ref, places)
-    upgrade = _UPGRADE.match(finding.recommendation or "")
+    fixed_in = _fixed_in(finding, affected)
     return vulnerability(
         id=identifier(finding.id) or UNNAMED,
         severity=worst(severity(rating.severity) for rating in finding.ratings or ()),
         package=package,
         installed=installed,
-        fixed_in=text(upgrade[1]) if upgrade else "",
-        fix="fixed" if finding.recommendation else "unknown",
+        fixed_in=text(fixed_in),
+        fix="fixed" if fixed_in else "unknown",
         published=moment(finding.published),
     )
+
+
+def _fixed_in(finding: Finding, affected: Affected) -> str:
+    """Grype lists the versions that are not affected, Trivy writes a sentence."""
+    upgrade = _UPGRADE.match(finding.recommendation or "")
+    good = (one for one in affected.versions or () if one.status == "unaffected")
+    named = (one.version or one.range.rpartition(">=")[2] for one in good)
+    return upgrade[1] if upgrade else next(named, "")
 
 
 def _status(finding: Finding) -> Status | None:
@@ -209,26 +228,13 @@ def _why(finding: Finding, otherwise: float) -> tuple[str, float]:
 
 def _target(ref: str, places: Places) -> Target:
     """What is affected: a component of this document, or by a BOM-Link one of another."""
-    if ref in places:
-        return places[ref]
-    return target(ref.partition("#")[2] if ref.startswith("urn:cdx:") else ref)
-
-
-def _places(bom: Bom) -> Places:
-    """The components by their references. An image as a whole is no package of itself."""
-    result: Places = {"": WHOLE}
-    left = list(bom.components or ())
-    while left:
-        component = left.pop()
-        left.extend(component.components or ())
-        if component.ref:
-            result[component.ref] = _package(component)
-    if root := bom.metadata.component:
-        result[root.ref] = WHOLE if root.type == "container" else _package(root)
-    return result
-
-
-def _package(component: Component) -> Target:
+    component = places.get(ref)
+    if component is None:
+        return target(ref.partition("#")[2] if ref.startswith("urn:cdx:") else ref)
+    if component is _IMAGE:
+        return WHOLE
+    if images := _digests(component):
+        return Target(images, "", "")
     url = package_url(component.purl)
     name = f"{component.group}/{component.name}" if component.group else component.name
     return Target(
@@ -238,14 +244,28 @@ def _package(component: Component) -> Target:
     )
 
 
-def _digests(bom: Bom) -> frozenset[str]:
-    """Of the image that the document describes. Grype and Syft give it as the version."""
+def _places(bom: Bom) -> Places:
+    """The components by their references. Without a reference, what the document describes is
+    meant, and so the image where it describes one."""
+    result = {}
+    left = list(bom.components or ())
+    while left:
+        component = left.pop()
+        left.extend(component.components or ())
+        result[component.ref] = component
     root = bom.metadata.component
-    if root is None:
+    if root:
+        result[root.ref] = _IMAGE if root.type == "container" else root
+    return result | {"": _IMAGE}
+
+
+def _digests(component: Component | None) -> frozenset[str]:
+    """An image's. Grype and Syft give it as the version."""
+    if component is None or component.type != "container":
         return frozenset()
-    url = package_url(root.purl)
-    named = (one.value for one in root.properties or () if one.name in _DIGESTS)
-    return digests([root.version, url.version if url and not url.package else None, *named])
+    url = package_url(component.purl)
+    named = (one.value for one in component.properties or () if one.name in _DIGESTS)
+    return digests([component.version, url.version if url and not url.package else None, *named])
 
 
 READER = Reader(FORMAT, frozenset(("bomFormat",)), read)

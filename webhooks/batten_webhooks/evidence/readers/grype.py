@@ -5,7 +5,7 @@ https://github.com/anchore/grype, grype/presenter/models: Document, Match, Ignor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import field
 
@@ -72,7 +72,14 @@ class Match(Shape, rename="camel"):
     related_vulnerabilities: list[Named] | None = None
 
 
+class RulePackage(Shape):
+    pass
+
+
 class Rule(Shape, rename="kebab"):
+    vulnerability: str = ""
+    package: RulePackage | None = None
+    fix_state: str = ""
     vex_status: str = ""
     vex_justification: str = ""
 
@@ -131,11 +138,13 @@ def read(data: Encoded) -> ScanEvidence:
     report = decode(data, Report, FORMAT)
     source, database = report.source or Source(), report.descriptor.db or Database()
     if not isinstance(source.target, Target):
-        what = text(source.type, 30) or "something unnamed"
-        raise Unreadable(f"is Grype's scan of {what}, not of an image: use grype IMAGE")
+        what = text(source.type, 30) or "source without a name"
+        raise Unreadable(f"is Grype's scan of a {what}, not of an image: use grype IMAGE")
     scanned = moment(report.descriptor.timestamp)
-    reported = (_found(match) for match in report.matches)
-    found, statements = with_set_aside(reported, _set_aside(report, scanned))
+    ignored = report.ignored_matches or ()
+    unfixed = (match for match in ignored if _is_only_unfixed(match))
+    reported = (_found(match) for match in (*report.matches, *unfixed))
+    found, statements = with_set_aside(reported, _set_aside(ignored, scanned))
     target = source.target
     built = database.status.built if database.status else database.built
     return ScanEvidence(
@@ -154,9 +163,17 @@ def read(data: Encoded) -> ScanEvidence:
     )
 
 
-def _set_aside(report: Report, scanned: float) -> Iterator[tuple[Vulnerability, Statement]]:
-    """Those by VEX. What Grype's configuration ignores is not reported, as Trivy does."""
-    for match in report.ignored_matches or ():
+def _is_only_unfixed(match: Ignored) -> bool:
+    """Left out by --only-fixed and its like, of all packages. Policies judge by the fix."""
+    rules = match.applied_ignore_rules or ()
+    return all(rule.fix_state and not rule.vulnerability and not rule.package for rule in rules)
+
+
+def _set_aside(
+    ignored: Iterable[Ignored], scanned: float
+) -> Iterator[tuple[Vulnerability, Statement]]:
+    """Those by VEX. What a configuration of Grype's names is not reported, as Trivy does."""
+    for match in ignored:
         for rule in match.applied_ignore_rules or ():
             status = _CSAF.get(rule.vex_status, rule.vex_status)
             if status in STATUSES:

@@ -64,6 +64,8 @@ def read_predicate(kind: str, predicate: Encoded, subjects: frozenset[str]) -> D
 
 
 def _reader(kind: str) -> Callable[[Encoded], Document]:
+    if not isinstance(kind, str):
+        kind = ""
     if kind in _READ:
         return _READ[kind]
     for start, read_it in _VERSIONED.items():

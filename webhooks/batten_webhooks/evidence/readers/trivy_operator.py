@@ -70,7 +70,9 @@ class Report(Shape):
 def read(data: Encoded) -> ScanEvidence:
     head = decode(data, Head, "object of the API")
     if head.api_version.partition("/")[0] != GROUP or head.kind not in KINDS:
-        raise Unreadable(f"is a {text(head.kind)}, not a VulnerabilityReport of Trivy Operator")
+        raise Unreadable(
+            f"is of the kind {text(head.kind)}, not a VulnerabilityReport of Trivy Operator"
+        )
     content = decode(data, Report, head.kind).report
     scanner = content.scanner or Scanner()
     return ScanEvidence(
