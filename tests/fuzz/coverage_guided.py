@@ -1,6 +1,7 @@
-"""Search for inputs that break reviews, files and image references, led by code coverage (atheris).
+"""Search for inputs that break reviews, files, image references and evidence of scans, led by code
+coverage (atheris).
 
-    python tests/fuzz/coverage_guided.py [--seconds N] [--target review|manifest|reference]
+    python tests/fuzz/coverage_guided.py [--seconds N] [--target review|manifest|reference|evidence]
 
 The targets take turns on as many processes as are asked for. Exit code 1 with the input's file if
 one broke something; `--replay FILE --target T` runs it again. Needs the dependency group `fuzz`.
@@ -20,8 +21,10 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-TARGETS = ("review", "manifest", "reference")
-SHARES = {"review": 0.45, "manifest": 0.45, "reference": 0.1}
+TARGETS = ("review", "manifest", "reference", "evidence")
+SHARES = {"review": 0.35, "manifest": 0.35, "reference": 0.1, "evidence": 0.2}
+# Inputs of these are JSON, and every other one is changed as such.
+JSON = ("review", "evidence")
 LARGEST_INPUT = 16_384
 SLOW_SECONDS = 10
 MOST_MEMORY = 2_048  # MiB
@@ -104,9 +107,7 @@ def _work(target: str, seconds: int, folder: Path, findings: Path) -> None:
     ]
 
     def mutate(data: bytes, size: int, number: int) -> bytes:
-        changed = (
-            batten_targets.mutated(data, number) if target == "review" and number % 2 else None
-        )
+        changed = batten_targets.mutated(data, number) if target in JSON and number % 2 else None
         if changed is None or len(changed) > size:
             changed = atheris.Mutate(data, size)
         return bytes(changed)

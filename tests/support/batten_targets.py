@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,6 +15,8 @@ from batten_mutation import bases, broken
 from batten_reviews import HARDENED, assert_accepted, review
 
 from batten_webhooks.engine import evaluate
+from batten_webhooks.evidence.model import Unreadable
+from batten_webhooks.evidence.readers import read, read_predicate, read_report
 from batten_webhooks.manifests import Manifest, ManifestError
 from batten_webhooks.patch import operations
 from batten_webhooks.reference import InvalidReference, parse_reference
@@ -22,6 +25,15 @@ from batten_webhooks.workload import Malformed, read_objects
 
 Json = Any
 LARGEST_SEED = 4_000
+# Scanners say much of one image; these are compared with nothing, and fast.
+LARGEST_EVIDENCE = 16_000
+EVIDENCE = Path(__file__).parents[1] / "evidence" / "fixtures"
+PREDICATES = (
+    "https://cosign.sigstore.dev/attestation/vuln/v1",
+    "https://in-toto.io/attestation/vulns/v0.1",
+    "https://openvex.dev/ns",
+    "https://cyclonedx.org/bom",
+)
 WEBHOOKS: tuple[Webhook, ...] = ("mutate", "validate")
 
 
@@ -82,10 +94,26 @@ def read_reference(data: bytes) -> None:
     assert parse_reference(str(reference)) == reference
 
 
+def read_evidence(data: bytes) -> None:
+    """As a file, and what of it is an object of the API or a predicate."""
+    with suppress(Unreadable):
+        read(data)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    with suppress(Unreadable):
+        read_report(value)
+    for kind in PREDICATES:
+        with suppress(Unreadable):
+            read_predicate(kind, value, frozenset())
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "review": answer_review,
     "manifest": edit_manifest,
     "reference": read_reference,
+    "evidence": read_evidence,
 }
 
 
@@ -97,7 +125,10 @@ def seeds(target: str) -> Iterator[bytes]:
     elif target == "manifest":
         paths = sorted((CORPUS / "manifests").rglob("*.y*ml"))
         found = [MANIFEST, *(path.read_bytes() for path in paths)]
-    return (seed for seed in found if len(seed) <= LARGEST_SEED)
+    elif target == "evidence":
+        found = [path.read_bytes() for path in sorted(EVIDENCE.glob("*.json"))]
+    most = LARGEST_EVIDENCE if target == "evidence" else LARGEST_SEED
+    return (seed for seed in found if len(seed) <= most)
 
 
 MANIFEST = b"""apiVersion: v1
