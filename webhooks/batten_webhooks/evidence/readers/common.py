@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -98,13 +97,12 @@ def decode(data: Encoded, shape: type[T], name: str) -> T:
 def encode(value: object) -> bytes:
     """A decoded document's bytes. Raises Unreadable."""
     try:
-        return bounded(msgspec.json.encode(value))
+        data = msgspec.json.encode(value)
     except RecursionError:
         raise Unreadable("is nested too deeply") from None
-    except Unreadable:
-        raise
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError):
         raise Unreadable("is no JSON") from None
+    return bounded(data)
 
 
 def text(value: str | None, longest: int = LONGEST_NAME) -> str:
@@ -114,7 +112,7 @@ def text(value: str | None, longest: int = LONGEST_NAME) -> str:
         value = value[: longest - 1] + "…"
     if not value.isprintable():
         value = value.encode("unicode_escape").decode()[:longest]
-    return sys.intern(value)
+    return value
 
 
 def identifier(value: str | None) -> str:
