@@ -188,7 +188,7 @@ def test_the_older_time_counts_in_an_attestation() -> None:
 def test_an_attestation_may_carry_grype_s_json() -> None:
     predicate = {"scanner": {"result": load("grype.index")}, "metadata": {}}
     document = read_predicate(VULN, predicate, frozenset(("sha256:" + "a" * 64,)))
-    assert brief(document).startswith("Grype 0.121.3 2026-11-25T21:10 of config index platform ")
+    assert brief(document).startswith("Grype 0.121.3 2026-11-25T21:27 of config index platform ")
     assert document.digests > NAMES.keys()
 
 

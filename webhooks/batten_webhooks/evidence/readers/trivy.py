@@ -2,7 +2,8 @@
 
 https://github.com/aquasecurity/trivy, pkg/types: Report, Result, DetectedVulnerability,
 ModifiedFinding. `RepoDigests` has what was asked for, mostly an index, `ImageID` is the digest of
-the configuration of the one platform that was scanned.
+the configuration of the one platform that was scanned. Trivy does not write down what it was told
+to leave out: --severity, --ignore-unfixed, .trivyignore and, where it lists packages, --scanners.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def read(data: Encoded) -> ScanEvidence:
         raise Unreadable(f"is Trivy's scan of a {what}, not of an image: use trivy image")
     if not any(result.class_ in _PACKAGES or result.vulnerabilities for result in results):
         raise Unreadable(
-            "is a Trivy scan that looked into no package, so it cannot tell that there are no "
-            "vulnerabilities: use trivy image --scanners vuln"
+            "is a Trivy scan that looked into no package: the image has none that Trivy knows, or "
+            "it was run without --scanners vuln"
         )
     metadata, tool = report.metadata or Metadata(), report.tool or Tool()
     server = tool.server.database if tool.server else None
