@@ -6,7 +6,7 @@ decides, unless VEX or a policy lifts it. One source never hides another.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -78,7 +78,7 @@ def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
         left = [platform for platform in left if platform not in covered]
     if left or not counting:
         return Judgement(tuple(_missing(reasons, left, some=bool(counting))), tuple(left))
-    statements = list(_statements(scans, counting)) if demands.vex else []
+    statements = _by_name(_statements(scans, counting)) if demands.vex else {}
     allowed = {name for name, end in demands.allowed if end > now}
     bad = [
         Bad(vulnerability, origin)
@@ -154,10 +154,10 @@ def _missing(reasons: list[str], left: list[Platform], *, some: bool) -> Iterato
 # --- what decides -------------------------------------------------------------------------------
 
 
-def _decides(
-    vulnerability: Vulnerability, demands: Demands, allowed: Collection[str], now: float
-) -> bool:
-    if vulnerability.severity not in demands.fail_on or vulnerability.id in allowed:
+def _decides(vulnerability: Vulnerability, demands: Demands, allowed: set[str], now: float) -> bool:
+    if vulnerability.severity not in demands.fail_on:
+        return False
+    if not allowed.isdisjoint(_names(vulnerability)):
         return False
     if demands.ignore_unfixed and vulnerability.fix != "fixed":
         return False
@@ -181,13 +181,25 @@ def _binds(statement: Statement, bound: frozenset[str], mine: frozenset[str]) ->
     return not (statement.products or bound).isdisjoint(mine)
 
 
-def _lifted(vulnerability: Vulnerability, statements: Iterable[Statement]) -> bool:
+def _names(vulnerability: Vulnerability) -> tuple[str, ...]:
+    return (vulnerability.id, *vulnerability.aliases)
+
+
+def _by_name(statements: Iterable[Statement]) -> dict[str, list[Statement]]:
+    found: dict[str, list[Statement]] = {}
+    for each in statements:
+        for name in each.names:
+            found.setdefault(name, []).append(each)
+    return found
+
+
+def _lifted(vulnerability: Vulnerability, statements: Mapping[str, list[Statement]]) -> bool:
     """By the newest statement on it; of two of one time the stricter one."""
     about = [
         each
-        for each in statements
-        if vulnerability.id in each.names
-        and each.package in ("", vulnerability.package)
+        for name in _names(vulnerability)
+        for each in statements.get(name, ())
+        if each.package in ("", vulnerability.package)
         and each.installed in ("", vulnerability.installed)
     ]
     if not about:

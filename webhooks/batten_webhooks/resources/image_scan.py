@@ -39,6 +39,7 @@ class Vulnerability(Model):
     """One that was found in one package."""
 
     id: Text = Field(description="Such as CVE-2026-1234.")
+    aliases: list[Text] = Field(default=[], max_length=20, description="Its other names.")
     severity: Severity = Field(description="As the scanner rates it.")
     package: Text = Field(default="", description="Its name.")
     installed: Text = Field(default="", description="Its version.")
@@ -187,6 +188,7 @@ def _evidence(spec: ImageScanSpec, digests: frozenset[str]) -> ScanEvidence | No
                 each.fixed_in,
                 each.fix,
                 _seconds(each.published),
+                tuple(each.aliases),
             )
             for each in spec.vulnerabilities
         ),
@@ -234,6 +236,7 @@ def image_scan(
 def _vulnerability(found: Found) -> dict[str, Any]:
     return _said(
         id=found.id,
+        aliases=list(found.aliases[:20]),
         severity=found.severity,
         package=found.package,
         installed=found.installed,
