@@ -43,8 +43,8 @@ class Profiles:
                 for each in self._profiles
                 if any(pattern.matches(name) for pattern in each.images)
             )
-            self._found[name] = next(own, None) or profile_of(reference)
-        return self._found[name]
+            self._found[name] = next(own, None)
+        return self._found[name] or profile_of(reference)
 
     def wake(self) -> None:
         self._woken.set()

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from batten_webhooks.governance import NO_EXEMPTIONS, Exemptions
 from batten_webhooks.policy import Policy, Setting
+from batten_webhooks.rules import writable_tmp
 from batten_webhooks.rules.rule import Context, Facts
 from batten_webhooks.verdict import AppliedChange, Finding, Unknown, Verdict, Violation
 from batten_webhooks.workload import Workload
@@ -65,7 +66,7 @@ class _Evaluation:
         self._holding = exemptions.holding(workload)
         self._judge = judge
         self._mutable = not workload.windows_by_selector
-        self._context = Context(facts=facts, version=policy.version)
+        self._context = Context(facts=facts, version=policy.version, volumes=self._mounting(policy))
 
     def run(self, setting: Setting) -> None:
         """Judge by one rule."""
@@ -82,6 +83,17 @@ class _Evaluation:
                 break
             self._take(setting, found)
 
+    def _mounting(self, policy: Policy) -> bool:
+        """Whether what is missing of volumes is mounted, in every container."""
+        for setting in policy.settings:
+            if setting.rule is writable_tmp.RULE:
+                return (
+                    setting.mutation != "Disabled"
+                    and setting.rule.name not in self._holding.rules
+                    and self._facts.requester not in setting.exempt_users
+                )
+        return False
+
     def _run_with_exceptions(self, setting: Setting, only: frozenset[str] | None = None) -> None:
         """`only` what it finds in these containers ("" is the Pod)."""
         rule, context = setting.rule, self._context
@@ -89,7 +101,7 @@ class _Evaluation:
         exempt_user = self._facts.requester in setting.exempt_users
         if not exempt_user:
             apart = self._holding.containers(rule.name)
-            context = Context(context.facts, context.version, apart)
+            context = Context(context.facts, context.version, apart, context.volumes)
         for count, found in enumerate(rule.check(self._workload, setting.parameters, context)):
             if count == MOST_FINDINGS:
                 break

@@ -14,12 +14,28 @@ SHELLS = frozenset(("sh", "bash", "ash", "dash", "cmd", "powershell"))
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What one known image needs to run restricted: a user that is not root, and paths that it
-    writes, which are empty in the image. `name` is the profile's own."""
+    writes, which are empty in the image. `name` is the profile's own.
+
+    `data` are the paths that it takes over as root at its start; `owned` are those whose owner it
+    must be, by the environment variable that names another. A program that `guards` its data
+    refuses what its group may read, which fsGroup makes of it. `ports` are as `80/tcp`;
+    `environment` is what it needs to be told on a read-only root filesystem.
+    """
 
     name: str
     user: int
     group: int
     writable: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    owned: Mapping[str, str] = field(default_factory=dict)
+    guards: bool = False
+    ports: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where something must be mounted to write to."""
+        return self.writable + self.data
 
 
 @dataclass(frozen=True, slots=True)

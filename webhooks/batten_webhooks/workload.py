@@ -162,6 +162,7 @@ class Container(StraySecurity):
     name: str = ""
     image: str | None = None
     command: Json = None
+    args: Json = None
     restartPolicy: str | None = None
     securityContext: SecurityContext | None = None
     lifecycle: Lifecycle | None = None
@@ -171,6 +172,7 @@ class Container(StraySecurity):
     readinessProbe: Handler | None = None
     startupProbe: Handler | None = None
     env: list[EnvVar] | None = None
+    envFrom: Json = None
     resources: Resources | None = None
 
 

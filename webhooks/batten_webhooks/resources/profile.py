@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ from batten_webhooks.resources.invalid import validated
 from batten_webhooks.resources.model import Metadata, Model
 
 MOST_UID = 2**31 - 1
+_PORT = re.compile(r"[1-9][0-9]{0,4}/(tcp|udp)", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,100}", re.ASCII)
 
 
 def _repository(text: str) -> str:
@@ -35,8 +38,23 @@ def _path(text: str) -> str:
     return text
 
 
+def _port(text: str) -> str:
+    if not _PORT.fullmatch(text) or int(text[:-4]) >= 2**16:
+        raise ValueError("must be a port and its protocol, such as 80/tcp or 53/udp")
+    return text
+
+
+def _variables(said: dict[str, str]) -> dict[str, str]:
+    for name in said:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of an environment variable")
+    return said
+
+
 Repository = Annotated[str, AfterValidator(_repository), Field(max_length=500)]
 WritablePath = Annotated[str, AfterValidator(_path), Field(max_length=255)]
+Port = Annotated[str, AfterValidator(_port), Field(max_length=9)]
+Value = Annotated[str, Field(max_length=1000)]
 Id = Annotated[int, Field(ge=1, le=MOST_UID, json_schema_extra={"format": "int64"})]
 
 
@@ -60,6 +78,24 @@ class ProfileSpec(Model):
         max_length=32,
         description="Where the program writes. An emptyDir is mounted there, which hides what the"
         " image has.",
+    )
+    data_paths: list[WritablePath] = Field(
+        default=[],
+        max_length=32,
+        description="The same, of what the program starts as root to take over: a volume of yours"
+        " is given to runAsGroup by the Pod's fsGroup, and one that takes none is refused.",
+    )
+    ports: list[Port] = Field(
+        default=[],
+        max_length=32,
+        description="On which the program listens, such as 80/tcp, beside those that the image"
+        " exposes.",
+    )
+    environment: Annotated[dict[str, Value], AfterValidator(_variables)] = Field(
+        default={},
+        max_length=32,
+        description="Environment variables that the program needs on a read-only root filesystem,"
+        " by their names. They are set where neither env nor an envFrom could.",
     )
 
 
@@ -88,6 +124,12 @@ def read_profile(value: Any) -> ClusterProfile:
     return ClusterProfile(
         tuple(map(parse_pattern, spec.images)),
         Profile(
-            read.metadata.name, spec.run_as_user, spec.run_as_group, tuple(spec.writable_paths)
+            name=read.metadata.name,
+            user=spec.run_as_user,
+            group=spec.run_as_group,
+            writable=tuple(spec.writable_paths),
+            data=tuple(spec.data_paths),
+            ports=tuple(spec.ports),
+            environment=spec.environment,
         ),
     )

@@ -37,8 +37,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batten_webhooks.rules.rule import WARN, Context, NoParameters, Rule, shown
-from batten_webhooks.rules.writable_tmp import covering
 from batten_webhooks.verdict import Finding
+from batten_webhooks.volumes import covering
 from batten_webhooks.workload import Workload
 
 

@@ -62,12 +62,14 @@ class Facts:
 class Context:
     """`version` is the Pod Security Standards' version to judge by.
 
-    For the containers `apart` the rule is lifted: what is set must not reach them.
+    For the containers `apart` the rule is lifted: what is set must not reach them. Without
+    `volumes` no rule of the policy mounts what is missing.
     """
 
     facts: Facts
     version: Version
     apart: frozenset[str] = frozenset()
+    volumes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

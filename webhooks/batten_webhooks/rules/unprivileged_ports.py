@@ -1,10 +1,11 @@
 """Containers that do not run as root serve ports of 1024 and above.
 
 ## What it does
-Warns of an image that exposes a TCP or UDP port below 1024, unless the container adds
-`NET_BIND_SERVICE`, the Pod sets the sysctl `net.ipv4.ip_unprivileged_port_start` to that port or
-lower, or the Pod says that the container runs as root. It is told only where the image's
-configuration is known: in a cluster that looks images up, or with `--look-up-images`.
+Warns of an image that exposes a TCP or UDP port below 1024, or of which a profile knows that it
+serves one, unless the container adds `NET_BIND_SERVICE`, the Pod sets the sysctl
+`net.ipv4.ip_unprivileged_port_start` to that port or lower, or the Pod says that the container runs
+as root. It is told only where the image's configuration is known: in a cluster that looks images
+up, or with `--look-up-images`.
 
 ## Why is this bad?
 Only root may listen on a port below 1024. Runtimes differ: containerd 2 and newer lets everybody,
@@ -58,7 +59,9 @@ def check(pod: Workload, _: NoParameters, context: Context) -> Iterator[Finding]
         image = context.facts.images.get(text)
         if image is None or _may_bind(pod, site):
             continue
-        low = [port for port in image.ports if _number(port.partition("/")[0]) < first]
+        profile = image.profile
+        ports = image.ports + (profile.ports if profile is not None else ())
+        low = [port for port in ports if _number(port.partition("/")[0]) < first]
         if low:
             yield Finding(
                 path=site.pointer + "/securityContext/capabilities/add",

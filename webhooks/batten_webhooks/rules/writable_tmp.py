@@ -15,7 +15,9 @@ by commas. An entry is an absolute path for all of these containers, or `contain
 `/`, `/proc`, `/sys` and `/dev`, paths with `..` or `:` in them, and entries of more than 255
 characters are violations.
 
-Where images are looked up, so do the paths that a profile knows of a container's image.
+Where images are looked up, so do the paths that a profile knows of a container's image, even where
+the root filesystem is writable: they may be root's in the image. And a variable that the program
+needs on a read-only root filesystem is added to `env` where neither `env` nor an `envFrom` says it.
 
 The added volumes are appended to `cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes`, so
 that they do not keep the autoscaler from removing a node. An emptyDir hides what the image holds at
@@ -56,16 +58,17 @@ volumes:
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from batten_webhooks.image_facts import Profile
 from batten_webhooks.rules.rule import Context, Rule, shown
 from batten_webhooks.verdict import Change, Finding, pointer_token
-from batten_webhooks.workload import Site, VolumeMount, Workload
+from batten_webhooks.volumes import below, by_name, covering, normal, read_only
+from batten_webhooks.workload import Site, Workload
 
 TMP = "/tmp"  # noqa: S108
 PATHS_ANNOTATION = "batten.dev/writable-paths"
@@ -73,7 +76,6 @@ EVICT_ANNOTATION = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes
 MOST_ENTRIES = 32
 LONGEST_ENTRY = 255
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
-READ_ONLY_SOURCES = ("configMap", "secret", "projected", "downwardAPI", "image")
 LONGEST_NAME = 63
 
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
@@ -117,70 +119,52 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
             continue
         mounts = site.container.volumeMounts or ()
         mounted = [mount.mountPath for mount in mounts]
-        own = _written(site, context) if context.facts.images else ()
+        profile = _profile(site, context) if context.facts.images else None
+        own = profile.paths if profile is not None else ()
+        writable = site.security.readOnlyRootFilesystem is False
         for path in _paths(site, entries, own) if entries or own else (TMP,):
             index = covering(mounted, path)
             if index is None:
-                if site.security.readOnlyRootFilesystem is not False:
+                if not writable or (path in own and not _said_user(pod, site)):
                     missing.append((site, path))
                 continue
             if volumes is None:
-                volumes = _by_name(pod)
-            reason = _read_only(mounts[index], volumes)
+                volumes = by_name(pod)
+            reason = read_only(mounts[index], volumes)
             if reason:
                 yield _cannot_write(site, path, index, reason)
+        if profile is not None and profile.environment and not writable:
+            yield from _unset(site, profile)
     if missing:
         yield from _add(pod, missing, parameters)
 
 
-def _written(site: Site, context: Context) -> tuple[str, ...]:
-    """What the image's profile knows that it writes."""
+def _profile(site: Site, context: Context) -> Profile | None:
     image = context.facts.images.get(site.container.image or "")
-    return image.profile.writable if image is not None and image.profile is not None else ()
+    return image.profile if image is not None else None
+
+
+def _said_user(pod: Workload, site: Site) -> bool:
+    return site.security.runAsUser is not None or pod.security.runAsUser is not None
+
+
+def _unset(site: Site, profile: Profile) -> Iterator[Finding]:
+    """The profile's variables that nothing in the container could set."""
+    if site.container.envFrom:
+        return
+    said = {each.name for each in site.container.env or ()}
+    for name, value in profile.environment.items():
+        if name not in said:
+            yield Finding(
+                path=site.pointer + "/env",
+                container=site.name,
+                detail=f"{name} is not set, which profile {profile.name} needs",
+                remedy=f"set it to {shown(value)}",
+                changes=(Change(site.pointer + "/env/-", {"name": name, "value": value}),),
+            )
 
 
 # --- what is there ------------------------------------------------------------------------------
-
-
-def covering(mounted: Sequence[str], path: str) -> int | None:
-    """The index of the deepest mount at `path` or above it."""
-    found, depth = None, -1
-    for index, at in enumerate(map(_normal, mounted)):
-        if len(at) > depth and (at == path or _below(path, at)):
-            found, depth = index, len(at)
-    return found
-
-
-def _normal(path: str) -> str:
-    """As the runtime will see it: absolute, without `.`, `..` and double slashes."""
-    if path[:1] == "/" and path[-1:] != "/" and "/." not in path and "//" not in path:
-        return path
-    return posixpath.normpath("/" + path.lstrip("/"))
-
-
-def _below(path: str, above: str) -> bool:
-    return above == "/" or path.startswith(above + "/")
-
-
-def _by_name(pod: Workload) -> Mapping[str, Mapping[str, Any]]:
-    named = {}
-    for volume in pod.spec.volumes or ():
-        name = volume.get("name")
-        if isinstance(name, str):
-            named[name] = volume
-    return named
-
-
-def _read_only(mount: VolumeMount, volumes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Why nothing can be written to the mount, "" if something can."""
-    if mount.readOnly:
-        return "is mounted with readOnly: true"
-    for source, options in volumes.get(mount.name, {}).items():
-        if source in READ_ONLY_SOURCES and options is not None:
-            return f"is a {source} volume, which is read-only"
-        if isinstance(options, dict) and options.get("readOnly") is True:
-            return f"is a {source} volume with readOnly: true"
-    return ""
 
 
 def _cannot_write(site: Site, path: str, index: int, reason: str) -> Finding:
@@ -224,10 +208,10 @@ def _entry(text: str, containers: Iterable[str]) -> Entry:
         raise BadEntry('has ".." in its path')
     if not path.isprintable():
         raise BadEntry("has a control character in its path")
-    path = _normal(path)
+    path = normal(path)
     if path == "/":
         raise BadEntry("is the root filesystem itself")
-    if any(path == kernel or _below(path, kernel) for kernel in KERNEL_PATHS):
+    if any(path == kernel or below(path, kernel) for kernel in KERNEL_PATHS):
         raise BadEntry("is a filesystem of the kernel's")
     return Entry(container, path)
 
@@ -246,7 +230,7 @@ def _paths(site: Site, entries: Sequence[Entry], own: Sequence[str]) -> list[str
     wanted = {entry.path for entry in entries if entry.container in ("", site.name)} | {TMP, *own}
     outermost: list[str] = []
     for path in sorted(wanted):
-        if not any(_below(path, above) for above in outermost):
+        if not any(below(path, above) for above in outermost):
             outermost.append(path)
     return outermost
 
@@ -257,7 +241,7 @@ def _paths(site: Site, entries: Sequence[Entry], own: Sequence[str]) -> list[str
 def _add(
     pod: Workload, missing: Sequence[tuple[Site, str]], parameters: Parameters
 ) -> Iterator[Finding]:
-    taken = dict.fromkeys(_by_name(pod), 1)
+    taken = dict.fromkeys(by_name(pod), 1)
     names = [_volume_name(site, path, taken) for site, path in missing]
     evict = _evict(pod, names)
     for (site, path), name in zip(missing, names, strict=True):
