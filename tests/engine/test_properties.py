@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batten_webhooks.engine import evaluate
-from batten_webhooks.image_facts import ImageFacts
+from batten_webhooks.image_facts import ImageFacts, Profile
 from batten_webhooks.patch import operations
 from batten_webhooks.policy import PRESETS, Policy, observing
 from batten_webhooks.rules.rule import Facts
@@ -22,7 +23,27 @@ from batten_webhooks.verdict import Verdict
 from batten_webhooks.workload import Malformed, Workload, decode_pod, read_objects, read_pod
 
 policies = st.sampled_from([*PRESETS.values(), observing(HARDENED)])
-facts = users.map(lambda known: Facts({k: ImageFacts(user=v) for k, v in known.items()}))
+PROFILES = (
+    None,
+    Profile("plain", 7, 7),
+    Profile("web", 101, 102, writable=("/run", "/tmp/cache"), ports=("80/tcp",)),  # noqa: S108
+    Profile(
+        "database",
+        999,
+        998,
+        data=("/data", "/var"),
+        owned={"DATA": ("/data/own",)},
+        environment={"PATH": "/bin", "PLAIN": "1"},
+    ),
+    Profile("shy", 999, 999, data=("/data",), guards=True),
+)
+facts = st.builds(
+    lambda known, each: Facts(
+        {k: ImageFacts(user=v, cmd=("sh",), profile=next(each)) for k, v in known.items()}
+    ),
+    users,
+    st.lists(st.sampled_from(PROFILES), min_size=1, max_size=3).map(cycle),
+)
 
 
 def judged(

@@ -9,6 +9,7 @@ import pytest
 
 from batten_operator.cluster import ApiError, Cluster, Object
 from batten_operator.profiles import Profiles
+from batten_webhooks.image_facts import Profile
 from batten_webhooks.reference import parse_reference
 from batten_webhooks.resources import Invalid, read_profile
 
@@ -61,6 +62,26 @@ def test_the_first_by_name_counts_and_ours_come_last() -> None:
     asyncio.run(main())
 
 
+def test_it_says_what_ours_say() -> None:
+    said = profile(
+        "db",
+        "registry.example/db",
+        writablePaths=["/run"],
+        dataPaths=["/data"],
+        ports=["5432/tcp"],
+        environment={"PLAIN": "1"},
+    )
+    assert read_profile({**HEAD, **said}).profile == Profile(
+        name="db",
+        user=10001,
+        group=7,
+        writable=("/run",),
+        data=("/data",),
+        ports=("5432/tcp",),
+        environment={"PLAIN": "1"},
+    )
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
@@ -75,6 +96,12 @@ def test_the_first_by_name_counts_and_ours_come_last() -> None:
         ({"writablePaths": ["/a/../b"]}, "spec.writablePaths[0]"),
         ({"writablePaths": ["/proc/sys"]}, "spec.writablePaths[0]"),
         ({"writablePath": ["/a"]}, "spec.writablePath"),
+        ({"dataPaths": ["/dev/sda"]}, "spec.dataPaths[0]"),
+        ({"ports": ["80"]}, "spec.ports[0]"),
+        ({"ports": ["0/tcp"]}, "spec.ports[0]"),
+        ({"ports": ["65536/udp"]}, "spec.ports[0]"),
+        ({"environment": {"NO NAME": "1"}}, "spec.environment"),
+        ({"environment": {"NUMBER": 1}}, "spec.environment.NUMBER"),
     ],
 )
 def test_a_wrong_one_is_told_with_its_field(spec: Any, field: str) -> None:

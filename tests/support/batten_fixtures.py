@@ -104,11 +104,22 @@ def _image(said: dict[str, Any]) -> ImageFacts:
         if isinstance(each, list):
             plain[key] = tuple(each)
     if "profile" in plain:
-        user, group, *writable = plain["profile"]
-        plain["profile"] = Profile("known", user, group, tuple(writable))
+        plain["profile"] = _profile(plain["profile"])
     if "architectures" in plain:
         plain["architectures"] = frozenset(plain["architectures"])
     return ImageFacts(**plain)
+
+
+def _profile(said: tuple[Any, ...] | dict[str, Any]) -> Profile:
+    """A user, a group and paths, or the fields by name."""
+    if not isinstance(said, dict):
+        user, group, *writable = said
+        return Profile("known", user, group, tuple(writable))
+    plain: dict[str, Any] = dict(said)
+    for key, each in said.items():
+        if isinstance(each, list):
+            plain[key] = tuple(each)
+    return Profile("known", **plain)
 
 
 def policy_of(rule: Rule, fixture: Fixture) -> Policy:

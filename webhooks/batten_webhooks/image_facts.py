@@ -19,7 +19,7 @@ class Profile:
     `data` are the paths that it takes over as root at its start; `owned` are those whose owner it
     must be, by the environment variable that names another. A program that `guards` its data
     refuses what its group may read, which fsGroup makes of it. `ports` are as `80/tcp`;
-    `environment` is what it needs to be told on a read-only root filesystem.
+    `environment` is what it needs to be told to run restricted.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Profile:
     group: int
     writable: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
-    owned: Mapping[str, str] = field(default_factory=dict)
+    owned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     guards: bool = False
     ports: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)

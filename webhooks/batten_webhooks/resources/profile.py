@@ -94,8 +94,8 @@ class ProfileSpec(Model):
     environment: Annotated[dict[str, Value], AfterValidator(_variables)] = Field(
         default={},
         max_length=32,
-        description="Environment variables that the program needs on a read-only root filesystem,"
-        " by their names. They are set where neither env nor an envFrom could.",
+        description="Environment variables that the program needs to run restricted, by their"
+        " names. They are set where neither env nor an envFrom could.",
     )
 
 

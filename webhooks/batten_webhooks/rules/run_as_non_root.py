@@ -15,7 +15,8 @@ that a profile knows is given its `runAsUser` and `runAsGroup` instead. When it 
 Many images start as root to give their volume to a user, and go on as that one. Where a profile
 knows such an image, the kubelet gives the volume away instead: a Pod without an `fsGroup` gets the
 profile's group, with `fsGroupChangePolicy: OnRootMismatch`. It is the group of all of the Pod's
-containers then, and of the volumes that they may write. Where that would not do, the image is
+containers then, and of the volumes that they may write, and it reads Secrets and ConfigMaps whose
+mode is for root alone. Where that would not do, the image is
 refused, and the user is yours to set:
 
 - a volume that may be written and takes no `fsGroup`: `hostPath`, `nfs` and other shared ones;
@@ -24,7 +25,8 @@ refused, and the user is yours to set:
 - a volume in which the program keeps a secret that its group must not read, as RabbitMQ does;
 - a `command` that is not the image's own program, and a shell in `args`: what they need is not
   known;
-- a path that the program writes, where nothing is mounted and `writable-tmp` is not there to do it;
+- a path that the program writes, where nothing is mounted and `writable-tmp` is not there to do it,
+  or a variable that it needs, where an `envFrom` hides whether it is set;
 - a Pod whose own fields cannot be changed, in a template of Knative's or where an exception lifts
   the rule for one of its containers.
 
@@ -65,7 +67,7 @@ containers:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -96,6 +98,7 @@ NON_ROOT = "/securityContext/runAsNonRoot"
 USER, GROUP = "/securityContext/runAsUser", "/securityContext/runAsGroup"
 FS_GROUP = "/spec/securityContext/fsGroup"
 FS_GROUP_POLICY = "/spec/securityContext/fsGroupChangePolicy"
+READ_BY_OTHERS = 0o004
 # What the kubelet reads as a number, by Go's strconv.ParseInt; any other USER is a name to it.
 NUMBER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 MOST, LEAST = 2**63 - 1, -(2**63)
@@ -238,16 +241,17 @@ def _taken_over(
     obstacles = chain(
         _of_program(site, image, profile),
         _of_nothing_mounted(site, profile, context),
-        _of_owned(pod, site, profile),
+        _of_environment(site, profile, context),
+        _of_owned(site, profile),
         *(_of_volume(source, at, profile) for source, at in lasting),
     )
     obstacle = next(obstacles, None)
     if obstacle is not None:
         return obstacle
-    if not lasting or pod.security.fsGroup is not None:
+    if not (lasting or _closed(pod, site)) or pod.security.fsGroup is not None:
         return ()
     if not pod.pod_level or pod.knative or context.apart:
-        why = "its volume would be given to it by the Pod's fsGroup, which is not set here"
+        why = "the Pod's fsGroup would let it at its volumes, and is not to be set here"
         return _Obstacle(why, f"set fsGroup to {profile.group}, and this to {profile.user}")
     group = Change(FS_GROUP, profile.group)
     if pod.security.fsGroupChangePolicy is not None:
@@ -266,6 +270,26 @@ def _lasting(pod: Workload, site: Site) -> list[tuple[str, str]]:
         if not read_only(mount, volumes)
         and (source := source_of(mount, volumes)) not in ("", "emptyDir")
     ]
+
+
+def _closed(pod: Workload, site: Site) -> bool:
+    """Whether a file of a ConfigMap or the like is for root alone, as long as it has no group."""
+    volumes = by_name(pod)
+    for mount in site.container.volumeMounts or ():
+        source = volumes.get(mount.name, {}).get(source_of(mount, volumes))
+        if isinstance(source, dict) and any(
+            isinstance(mode, int) and not mode & READ_BY_OTHERS for mode in _modes(source)
+        ):
+            return True
+    return False
+
+
+def _modes(source: Mapping[str, Any]) -> Iterator[Any]:
+    yield source.get("defaultMode")
+    items = source.get("items")
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict):
+            yield item.get("mode")
 
 
 def _of_program(site: Site, image: ImageFacts, profile: Profile) -> Iterator[_Obstacle]:
@@ -300,13 +324,22 @@ def _of_nothing_mounted(site: Site, profile: Profile, context: Context) -> Itera
             yield _Obstacle(why, f"mount an emptyDir at {path}, or set another uid")
 
 
-def _of_owned(pod: Workload, site: Site, profile: Profile) -> Iterator[_Obstacle]:
+def _of_environment(site: Site, profile: Profile, context: Context) -> Iterator[_Obstacle]:
+    if not site.container.envFrom and context.volumes and site.role != "ephemeralContainer":
+        return
+    said = {each.name for each in site.container.env or ()}
+    for name, value in profile.environment.items():
+        if name not in said:
+            why = f"without root it needs {name}, which its env does not say"
+            yield _Obstacle(why, f"set {name} to {shown(value)} in its env, or set another uid")
+
+
+def _of_owned(site: Site, profile: Profile) -> Iterator[_Obstacle]:
     """A volume's root belongs to root, whatever its group."""
     mounted = {normal(mount.mountPath) for mount in site.container.volumeMounts or ()}
     for variable, usual in profile.owned.items():
         said = next((each.value for each in site.container.env or () if each.name == variable), "")
-        at = normal(said or usual)
-        if at in mounted:
+        for at in mounted.intersection((normal(said),) if said else usual):
             yield _Obstacle(
                 f"it has to own {shown(at)}, where a volume is mounted",
                 f"name a directory below in {variable}, which it will make; where the volume holds"

@@ -17,7 +17,7 @@ characters are violations.
 
 Where images are looked up, so do the paths that a profile knows of a container's image, even where
 the root filesystem is writable: they may be root's in the image. And a variable that the program
-needs on a read-only root filesystem is added to `env` where neither `env` nor an `envFrom` says it.
+needs to run restricted is added to `env` where neither `env` nor an `envFrom` could set it.
 
 The added volumes are appended to `cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes`, so
 that they do not keep the autoscaler from removing a node. An emptyDir hides what the image holds at
@@ -133,7 +133,7 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
             reason = read_only(mounts[index], volumes)
             if reason:
                 yield _cannot_write(site, path, index, reason)
-        if profile is not None and profile.environment and not writable:
+        if profile is not None and profile.environment:
             yield from _unset(site, profile)
     if missing:
         yield from _add(pod, missing, parameters)

@@ -4,10 +4,10 @@ images = ["docker.io/library/postgres"]    # repositories
 user = 999                                 # and group: numbers, not 0
 writable = ["/run/postgresql"]             # paths that it writes, and that are empty in it
 data = ["/var/lib/postgresql"]             # such that it starts as root to take over
-owned = {PGDATA = "/var/lib/postgresql/data"}  # must be its user's, unless the variable moves it
+owned = {PGDATA = ["/var/lib/postgresql/data"]}  # its user's own, unless the variable moves it
 guards = true                              # it refuses data that its group may read
 ports = ["5432/tcp"]                       # on which it listens
-environment = {NAME = "value"}             # what it needs on a read-only root filesystem
+environment = {NAME = "value"}             # what it needs to be told to run restricted
 [sources]                                  # where each of these is said
 [[variants]]                               # tags of which another user is true; the first counts
 tags = ["*alpine*"]
@@ -69,7 +69,7 @@ def _described(name: str, said: Mapping[str, Any]) -> Described:
         group=said["group"],
         writable=tuple(said.get("writable", ())),
         data=tuple(said.get("data", ())),
-        owned=said.get("owned", {}),
+        owned={name: tuple(paths) for name, paths in said.get("owned", {}).items()},
         guards=said.get("guards", False),
         ports=tuple(said.get("ports", ())),
         environment=said.get("environment", {}),
