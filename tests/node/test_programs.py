@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import json
 import socket
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,18 +18,13 @@ import yaml
 from batten_cluster import ControlPlane
 from batten_command import batten
 from batten_e2e import eventually
-from batten_node import Node, node
+from batten_install import NAMESPACE, Installation
+from batten_node import NAME, Layer, Node, node
 from batten_programs import Program, programs_layer, why_no_programs
+from batten_registry import Registry, registry
 from batten_tools import why_no_node
-from jsonpatch import apply_patch
 
-from batten_webhooks.engine import evaluate
-from batten_webhooks.patch import operations
-from batten_webhooks.policy import PRESETS
 from batten_webhooks.resources import read_profile
-from batten_webhooks.rules.rule import Facts
-from batten_webhooks.verdict import acting
-from batten_webhooks.workload import read_object
 
 WHY_NOT = why_no_node() or why_no_programs()
 pytestmark = [
@@ -40,8 +38,8 @@ HTTP = b"HTTP/1."
 STEP_DOWN = """#!/bin/sh
 set -e
 if [ "$(id -u)" = 0 ]; then
-  chown -R {user} {data}
-  exec setpriv --reuid={user} --regid={user} --clear-groups "$0" "$@"
+  find {data} \\! -user {user} -exec chown {user} '{{}}' +
+  exec gosu {user} "$0" "$@"
 fi
 exec "$@"
 """
@@ -86,10 +84,11 @@ PROMETHEUS = "scrape_configs: []\n"
 NODE = "require('http').createServer((q, s) => s.end('hello')).listen(8000)\n"
 POSTGRES = """#!/bin/sh
 set -e
+mkdir -p "$PGDATA"
+chmod 00700 "$PGDATA" || :
 if [ "$(id -u)" = 0 ]; then
-  mkdir -p /var/lib/postgresql/data
-  chown -R postgres /var/lib/postgresql/data
-  exec setpriv --reuid=postgres --regid=postgres --clear-groups "$0" "$@"
+  find "$PGDATA" \\! -user postgres -exec chown postgres '{}' +
+  exec gosu postgres "$0" "$@"
 fi
 [ -s "$PGDATA/PG_VERSION" ] || initdb --auth=trust -D "$PGDATA"
 exec "$@"
@@ -97,17 +96,19 @@ exec "$@"
 MARIADB = """#!/bin/sh
 set -e
 if [ "$(id -u)" = 0 ]; then
-  mkdir -p /run/mysqld
-  chown -R mysql /run/mysqld /var/lib/mysql
-  exec setpriv --reuid=mysql --regid=mysql --clear-groups "$0" "$@"
+  find /var/lib/mysql \\! -user mysql -exec chown mysql: '{}' +
+  exec gosu mysql "$0" "$@"
 fi
 [ -d /var/lib/mysql/mysql ] || mariadb-install-db --datadir=/var/lib/mysql >/dev/null
 exec "$@"
 """
+JETTY = """\
+--module=http
+jetty.http.port=8080
+"""
 LIBRARY = "docker.io/library"
 
-# Those that run as a user of their own, or whom a profile knows.
-HARDENED = {
+PROGRAMS = {
     "nginx": Program(
         f"{LIBRARY}/nginx:test",
         80,
@@ -154,9 +155,6 @@ HARDENED = {
         {"User": "1000:1000", "Cmd": ["node", "/app/server.js"]},
         files={"/app/server.js": NODE},
     ),
-}
-# Those that Batten does not know how to start without root, or as whom.
-REFUSED = {
     "redis": Program(
         f"{LIBRARY}/redis:test",
         6379,
@@ -213,6 +211,7 @@ REFUSED = {
         },
         users={"postgres": 999},
         files={"/docker-entrypoint.sh": POSTGRES},
+        owned={"/var/lib/postgresql/data": 999, "/run/postgresql": 999},
     ),
     "mariadb": Program(
         f"{LIBRARY}/mariadb:test",
@@ -226,6 +225,7 @@ REFUSED = {
         },
         users={"mysql": 999},
         files={"/docker-entrypoint.sh": MARIADB},
+        owned={"/var/lib/mysql": 999, "/run/mysqld": 999},
     ),
     "rabbitmq": Program(
         f"{LIBRARY}/rabbitmq:test",
@@ -253,28 +253,82 @@ REFUSED = {
         users={"varnish": 1000, "vcache": 1001},
         owned={"/var/lib/varnish": 1000},
     ),
+    "jetty": Program(
+        "registry.example/shop/jetty:1",
+        8080,
+        GET,
+        HTTP,
+        {
+            "User": "10001",
+            "Cmd": ["java", "-jar", "/usr/share/jetty9/start.jar", "jetty.base=/srv"],
+            "WorkingDir": "/srv",
+        },
+        files={"/srv/start.ini": JETTY},
+    ),
 }
-SAID = {
-    "prometheus": "names its user nobody, which the kubelet cannot verify to be non-root",
-    "varnish": "names its user varnish, which the kubelet cannot verify to be non-root",
-}
-PROGRAMS = HARDENED | REFUSED
+# One that starts as root, and that nobody has described.
+LEGACY = Program(
+    "registry.example/shop/legacy:1", 6379, b"PING\r\n", b"PONG", {"Cmd": ["redis-server"]}
+)
 # How long a program may take to its first answer; an Erlang one takes some of it.
 SECONDS = 90.0
 
 
+@dataclass(frozen=True)
+class Images:
+    """`digests` are what the registry has, by what an image is called."""
+
+    registry: Registry
+    digests: Mapping[str, str]
+
+
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+    """A registry that has all that Batten reads of the images: their configurations. Of their
+    layers, a gigabyte, it has none: those are on the node, under the same digests."""
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        digests = {
+            each.image: found.push(each.repository, each.image.rpartition(":")[2], **each.config)
+            for each in (*PROGRAMS.values(), LEGACY)
+        }
+        yield Images(found, {image: pushed.digest for image, pushed in digests.items()})
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, images: Images) -> Iterator[Node]:
     folder, shared = tmp_path_factory.mktemp("node"), programs_layer()
     with ControlPlane(folder / "plane") as plane, node(plane, folder / "node") as found:
-        found.load_layers(
-            {each.image: (each.config, [shared, each.layer()]) for each in PROGRAMS.values()}
-        )
+        loaded: dict[str, tuple[Mapping[str, Any], list[Layer]]] = {}
+        for each in PROGRAMS.values():
+            layers: list[Layer] = [shared, each.layer()]
+            repository = each.image.rpartition(":")[0]
+            for name in (each.image, f"{repository}@{images.digests[each.image]}"):
+                loaded[name] = each.config, layers
+        found.load_layers(loaded)
         yield found
 
 
-def pod(name: str, program: Program) -> dict[str, Any]:
-    container = {"name": "app", "image": program.image, "imagePullPolicy": "Never"}
+@pytest.fixture(scope="module")
+def batten_on(machine: Node, images: Images) -> Iterator[Installation]:
+    """Batten enforces from here on, and asks the registry for what is on docker.io."""
+    host = images.registry.host
+    arguments = (
+        "--look-up-images",
+        f"--plain-http={host}",
+        f"--local-registry={host}",
+        f"--registry-mirror=docker.io={host},registry.example={host}",
+    )
+    found = Installation(machine.plane, machine.plane.kubectl, arguments=arguments)
+    found.install()
+    # The operator is a process beside the node: it is not to be a Pod on it as well.
+    within = ("-n", NAMESPACE)
+    machine.plane.kubectl("scale", "deployment", "--all", "--replicas=0", *within).require()
+    yield found
+    found.stop()
+
+
+def pod(name: str, program: Program, **fields: Any) -> dict[str, Any]:
+    container = {"name": "app", "image": program.image, "imagePullPolicy": "Never", **fields}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -283,29 +337,67 @@ def pod(name: str, program: Program) -> dict[str, Any]:
     }
 
 
+def on_volume(value: dict[str, Any], path: str, **source: Any) -> dict[str, Any]:
+    """The Pod with a volume at this path."""
+    value["spec"]["volumes"] = [{"name": "data", **source}]
+    value["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": path}]
+    return value
+
+
+def claimed(machine: Node, name: str, folder: Path, namespace: str = "default") -> dict[str, Any]:
+    """A claim of a folder of the node, as a volume of a Pod."""
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NAME]}
+    terms = [{"matchExpressions": [expression]}]
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    size = {"storage": "1Gi"}
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            **common,
+            "capacity": size,
+            "local": {"path": str(folder)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {**common, "volumeName": name, "resources": {"requests": size}},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for value in (volume, claim):
+        machine.plane.kubectl("create", "-f", "-", stdin=json.dumps(value)).require()
+    return {"persistentVolumeClaim": {"claimName": name}}
+
+
 def assert_serves(machine: Node, value: dict[str, Any], program: Program) -> None:
     kubectl, name = machine.plane.kubectl, value["metadata"]["name"]
-    kubectl("create", "-f", "-", stdin=json.dumps(value)).require()
+    within = ("-n", value["metadata"].get("namespace", "default"))
+    created = kubectl("create", "-f", "-", stdin=json.dumps(value)).require()
 
     def answered() -> bytes | None:
-        status = json.loads(kubectl("get", "pod", name, "-o", "json").stdout)["status"]
+        status = json.loads(kubectl("get", "pod", name, *within, "-o", "json").stdout)["status"]
         address = status.get("podIP")
         return _answer(address, program) if address else None
 
     try:
         assert program.answer in eventually(answered, f"an answer of {name}", SECONDS)
         time.sleep(1)
-        status = json.loads(kubectl("get", "pod", name, "-o", "json").stdout)["status"]
+        status = json.loads(kubectl("get", "pod", name, *within, "-o", "json").stdout)["status"]
         assert [each["restartCount"] for each in status["containerStatuses"]] == [0]
     except AssertionError:
-        print(kubectl("describe", "pod", name).stdout[-1500:])
+        print(created.stderr)
+        print(kubectl("describe", "pod", name, *within).stdout[-1500:])
         logs = machine.folder / "logs"
         for log in sorted(logs.rglob("*.log")):
             if name in str(log):
                 print(log.read_text()[-1500:])
         raise
     finally:
-        kubectl("delete", "pod", name, "--force", "--grace-period=0").require()
+        kubectl("delete", "pod", name, *within, "--force", "--grace-period=0").require()
 
 
 def _answer(address: str, program: Program) -> bytes | None:
@@ -320,19 +412,6 @@ def _answer(address: str, program: Program) -> bytes | None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_serves_as_it_is(machine: Node, name: str) -> None:
     assert_serves(machine, pod(f"{name}-plain", PROGRAMS[name]), PROGRAMS[name])
-
-
-@pytest.mark.parametrize("name", HARDENED)
-def test_it_serves_through_batten(machine: Node, name: str) -> None:
-    program = HARDENED[name]
-    value = pod(f"{name}-hardened", program)
-    facts = Facts({program.image: program.facts})
-    workload = read_object(value)
-    assert workload is not None
-    verdict = evaluate(workload, PRESETS["hardened"], facts)
-    assert acting(verdict.remaining(), "Deny") == []
-    changes = [each.change for each in verdict.changes]
-    assert_serves(machine, apply_patch(value, operations(workload, changes)), program)
 
 
 def test_what_a_program_writes_is_learnt(machine: Node) -> None:
@@ -370,12 +449,81 @@ def _serving(machine: Node, name: str) -> bytes | None:
     return _answer(address, PROGRAMS[name]) if address else None
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_the_reason(name: str) -> None:
-    program = REFUSED[name]
-    workload = read_object(pod(name, program))
-    assert workload is not None
-    facts = Facts({program.image: program.facts})
-    left = acting(evaluate(workload, PRESETS["hardened"], facts).remaining(), "Deny")
-    said = SAID.get(name, "runs as root (USER is empty)")
-    assert [each.finding.detail for each in left] == [f"image {program.image} {said}"]
+@pytest.mark.usefixtures("batten_on")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_serves_through_batten(machine: Node, name: str) -> None:
+    assert_serves(machine, pod(f"{name}-hardened", PROGRAMS[name]), PROGRAMS[name])
+
+
+@pytest.mark.usefixtures("batten_on")
+def test_a_database_keeps_its_data(machine: Node) -> None:
+    """In a volume that was root's, across two Pods."""
+    folder, program = machine.folder / "volumes" / "postgres", PROGRAMS["postgres"]
+    claim = claimed(machine, "postgres", folder)
+    made = set()
+    for count in range(2):
+        below = [{"name": "PGDATA", "value": "/var/lib/postgresql/data/own"}]
+        value = pod(f"postgres-kept-{count}", program, env=below)
+        assert_serves(machine, on_volume(value, "/var/lib/postgresql/data", **claim), program)
+        made.add((folder / "own" / "PG_VERSION").stat().st_mtime_ns)
+        assert stat.S_IMODE((folder / "own").stat().st_mode) == 0o700
+    assert len(made) == 1
+
+
+@pytest.mark.usefixtures("batten_on")
+@pytest.mark.parametrize(("name", "path"), [("mariadb", "/var/lib/mysql"), ("redis", "/data")])
+def test_a_volume_is_taken_over(machine: Node, name: str, path: str) -> None:
+    """What a program has written when root gave it the volume serves it without root."""
+    folder, program = machine.folder / "volumes" / name, PROGRAMS[name]
+    before = claimed(machine, f"{name}-before", folder, "kube-system")
+    plain = on_volume(pod(f"{name}-before", program), path, **before)
+    plain["metadata"]["namespace"] = "kube-system"  # which is exempt
+    assert_serves(machine, plain, program)
+    claim = claimed(machine, name, folder)
+    assert_serves(machine, on_volume(pod(f"{name}-taken", program), path, **claim), program)
+
+
+# Pods that would not serve, and what is said of them.
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "nobody knows": (pod("legacy", LEGACY), f"image {LEGACY.image}@sha256:"),
+    "host path": (
+        on_volume(pod("redis-host", PROGRAMS["redis"]), "/data", hostPath={"path": "/srv"}),
+        "the hostPath volume at /data takes no fsGroup, which would give it to group 999",
+    ),
+    "nfs": (
+        on_volume(
+            pod("redis-nfs", PROGRAMS["redis"]),
+            "/data",
+            nfs={"server": "nfs.example", "path": "/data"},
+        ),
+        "the nfs volume at /data takes no fsGroup, which would give it to group 999",
+    ),
+    "root's directory": (
+        on_volume(
+            pod("postgres-root", PROGRAMS["postgres"]), "/var/lib/postgresql/data", emptyDir={}
+        ),
+        "it has to own /var/lib/postgresql/data, where a volume is mounted",
+    ),
+    "guarded": (
+        on_volume(
+            pod("rabbitmq-claim", PROGRAMS["rabbitmq"]),
+            "/var/lib/rabbitmq",
+            persistentVolumeClaim={"claimName": "data"},
+        ),
+        "it refuses files that fsGroup would let its group read in the persistentVolumeClaim",
+    ),
+    "another program": (
+        pod("redis-shell", PROGRAMS["redis"], command=["sh", "-c", "chown -R redis /data"]),
+        "what its command needs is not known",
+    ),
+}
+
+
+@pytest.mark.usefixtures("batten_on")
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_refused_with_the_reason(machine: Node, case: str) -> None:
+    value, reason = REFUSED[case]
+    refused = machine.plane.kubectl("create", "-f", "-", stdin=json.dumps(value))
+    assert refused.code == 1
+    assert "runs as root (USER is empty)" in refused.stderr
+    assert reason in refused.stderr

@@ -19,14 +19,14 @@ from typing import Any
 
 from batten_tools import CACHE, ToolError, alone, say
 
-from batten_webhooks.image_facts import ImageFacts, Profile
-from batten_webhooks.images.profiles import profile_of
 from batten_webhooks.reference import parse_reference
 
 SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
 PACKAGES = (
     "apache2",
+    "gosu",
     "haproxy",
+    "jetty9",
     "mariadb-server",
     "memcached",
     "nginx-light",
@@ -112,19 +112,9 @@ class Program:
     owned: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def facts(self) -> ImageFacts:
-        """As `batten` reads them off the image's configuration."""
-        return ImageFacts(
-            user=self.config.get("User", ""),
-            volumes=tuple(self.config.get("Volumes", ())),
-            entrypoint=tuple(self.config.get("Entrypoint", ())),
-            cmd=tuple(self.config.get("Cmd", ())),
-            profile=self.profile,
-        )
-
-    @property
-    def profile(self) -> Profile | None:
-        return profile_of(parse_reference(self.image))
+    def repository(self) -> str:
+        """As a registry knows it: without its host and tag."""
+        return parse_reference(self.image).repository
 
     def layer(self) -> bytes:
         data = io.BytesIO()
