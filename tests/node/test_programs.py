@@ -102,6 +102,7 @@ fi
 [ -d /var/lib/mysql/mysql ] || mariadb-install-db --datadir=/var/lib/mysql >/dev/null
 exec "$@"
 """
+JETTY_HOME = "/usr/share/jetty9"
 JETTY = """\
 --module=http
 jetty.http.port=8080
@@ -243,6 +244,7 @@ PROGRAMS = {
             "/docker-entrypoint.sh": STEP_DOWN.format(user="rabbitmq", data="/var/lib/rabbitmq")
         },
         owned={"/var/lib/rabbitmq": 999, "/var/log/rabbitmq": 999},
+        home="/var/lib/rabbitmq",
     ),
     "varnish": Program(
         f"{LIBRARY}/varnish:test",
@@ -260,7 +262,7 @@ PROGRAMS = {
         HTTP,
         {
             "User": "10001",
-            "Cmd": ["java", "-jar", "/usr/share/jetty9/start.jar", "jetty.base=/srv"],
+            "Cmd": ["java", "-jar", f"{JETTY_HOME}/start.jar", f"jetty.home={JETTY_HOME}"],
             "WorkingDir": "/srv",
         },
         files={"/srv/start.ini": JETTY},
@@ -322,7 +324,7 @@ def batten_on(machine: Node, images: Images) -> Iterator[Installation]:
     found.install()
     # The operator is a process beside the node: it is not to be a Pod on it as well.
     within = ("-n", NAMESPACE)
-    machine.plane.kubectl("scale", "deployment", "--all", "--replicas=0", *within).require()
+    machine.plane.kubectl("delete", "deployments", "--all", *within).require()
     yield found
     found.stop()
 

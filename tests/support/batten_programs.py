@@ -98,9 +98,9 @@ def _run(*command: str) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """`users` are what /etc/passwd says beside root; `files` are text by path, or a link as
-    `-> target`; `owned` are folders by path with their owner's uid. `ask` is sent to `port`, and
-    `answer` is in what comes back."""
+    """`users` are what /etc/passwd says beside root, all of them at `home`; `files` are text by
+    path, or a link as `-> target`; `owned` are folders by path with their owner's uid. `ask` is
+    sent to `port`, and `answer` is in what comes back."""
 
     image: str
     port: int
@@ -110,6 +110,7 @@ class Program:
     users: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     owned: Mapping[str, int] = field(default_factory=dict)
+    home: str = "/"
 
     @property
     def repository(self) -> str:
@@ -124,7 +125,9 @@ class Program:
                 folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o755, uid, uid
                 tar.addfile(folder)
             accounts = {"root": 0, **self.users}
-            passwd = "".join(f"{name}:x:{uid}:{uid}::/:/bin/sh\n" for name, uid in accounts.items())
+            passwd = "".join(
+                f"{name}:x:{uid}:{uid}::{self.home}:/bin/sh\n" for name, uid in accounts.items()
+            )
             group = "".join(f"{name}:x:{uid}:\n" for name, uid in accounts.items())
             for path, text in {
                 "/etc/passwd": passwd,
