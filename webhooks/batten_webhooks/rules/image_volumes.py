@@ -4,8 +4,8 @@
 Warns of a VOLUME of an image at or above which the container mounts nothing. It is told only where
 the image's configuration is known: in a cluster that looks images up, or with `--look-up-images`.
 
-Nothing is mounted by itself: an emptyDir would hide what the image has there, and does not belong
-to the user that the image gave the path to.
+This rule mounts nothing: an emptyDir would hide what the image has there, and does not belong to
+the user that the image gave the path to. Where a profile knows the path, `writable-tmp` mounts one.
 
 ## Why is this bad?
 Data written there is gone with the container. With a read-only root filesystem some runtimes give
