@@ -123,16 +123,25 @@ def _table(folder: str) -> str:
 def _cli_page() -> str:
     top = parser()
     text = [f"# Command line\n\n{top.description}\n\n{_options(top)}"]
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, command in action.choices.items():
-                text.append(f"## batten {name}\n\n{command.description}\n\n{_options(command)}")
+    for name, command in _commands(top, "batten"):
+        text.append(f"## {name}\n\n{command.description}\n\n{_options(command)}")
     text.append(
         "## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | nothing is wrong |\n"
         "| 1 | violations (`harden`: that it must not fix; `review`: denied) |\n"
         "| 2 | unusable input or usage |\n| 130 | interrupted |\n"
     )
     return "\n".join(text)
+
+
+def _commands(
+    command: argparse.ArgumentParser, name: str
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Those that do something, those of groups among them."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                found = list(_commands(inner, f"{name} {word}"))
+                yield from found or [(f"{name} {word}", inner)]
 
 
 def _operator_page() -> str:

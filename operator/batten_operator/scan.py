@@ -100,12 +100,12 @@ class Reader:
     def address(self) -> str:
         return str(self._client.configuration.host)
 
-    async def pages(self, path: str, accept: str = JSON) -> AsyncIterator[Page]:
-        """Raises ApiError. Where the list expired on the way (410), what is left of it is read as
-        it is by then, by the token that the API server offers for that."""
+    async def pages(self, path: str, accept: str = JSON, limit: int = PAGE) -> AsyncIterator[Page]:
+        """Of `limit` items each. Where the list expired on the way (410), what is left of it is
+        read as it is by then, by the token that the API server offers for that. Raises ApiError."""
         token, expired = "", 0
         while True:
-            query = [("limit", str(PAGE)), *([("continue", token)] if token else [])]
+            query = [("limit", str(limit)), *([("continue", token)] if token else [])]
             status, body = await self._get(path, query, accept)
             if status == 410 and expired < 10:
                 expired += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-LIBRARIES_OF_EXTRAS = ("kubernetes", "aiohttp")
+LIBRARIES_OF_EXTRAS = ("kubernetes", "aiohttp", "cryptography")
 
 
 class CannotRun(Exception):
@@ -21,6 +21,8 @@ def command_module(name: str) -> ModuleType:
         if library not in LIBRARIES_OF_EXTRAS:
             raise
         extra = "audit" if name.startswith("batten_operator") else "images"
+        if library == "cryptography":
+            extra = "attestations"
         raise CannotRun(
             f"this needs the library {library}: pip install 'batten[{extra}]'"
         ) from None

@@ -118,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     _look_up(check)
 
     _images(commands)
+    _evidence(commands)
     _learn(commands)
 
     audit = _command(commands, "audit", "say what the workloads of a live cluster would meet")
@@ -251,6 +252,108 @@ def _images(commands: Commands) -> None:
     )
     _color(images)
     _registries(images)
+
+
+def _evidence(commands: Commands) -> None:
+    evidence = commands.add_parser(
+        "evidence",
+        help="write, judge and show what scanners found in images",
+        description="Write, judge and show what scanners found in images.",
+        allow_abbrev=False,
+    )
+    inner = evidence.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    make = _command(
+        inner, "from", "print a scanner's file as an ImageScan, or as a predicate to attest"
+    )
+    make.set_defaults(run="evidence_from")
+    make.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a scan in any format that Batten reads, or - for standard input; and VEX on it",
+    )
+    make.add_argument(
+        "--format",
+        choices=("imagescan", "attestation"),
+        default="imagescan",
+        help="for kubectl apply, or for cosign attest --predicate (default: imagescan)",
+    )
+    make.add_argument(
+        "--image",
+        default="",
+        metavar="IMAGE",
+        help="what was scanned, where the file does not name it, or not its digest",
+    )
+    make.add_argument(
+        "--digest",
+        action="append",
+        default=[],
+        metavar="SHA256:…",
+        help="of what was scanned, besides those in the file; repeatable",
+    )
+    make.add_argument(
+        "--name", default="", metavar="NAME", help="of the ImageScan (default: of its digest)"
+    )
+    make.add_argument(
+        "--look-up",
+        action="store_true",
+        help="ask the image's registry for the other digests of what was scanned",
+    )
+    _registries(make)
+
+    check = _command(inner, "check", "say whether images may run by what is known of their scans")
+    check.set_defaults(run="evidence_check")
+    check.add_argument("images", nargs="+", metavar="IMAGE", help="a tag is looked up")
+    check.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
+    _judged(check)
+
+    verify = _command(
+        inner, "verify", "show what a cluster would find of an image's scans, and what counts"
+    )
+    verify.set_defaults(run="evidence_verify")
+    verify.add_argument("image", metavar="IMAGE", help="a tag is looked up")
+    verify.add_argument(
+        "--policy",
+        default="",
+        metavar="POLICY",
+        help="a preset or the file of a HardeningPolicy, instead of the cluster's",
+    )
+    where = verify.add_mutually_exclusive_group()
+    where.add_argument(
+        "--context", default="", metavar="NAME", help="a context of the kubeconfig file"
+    )
+    where.add_argument(
+        "--no-cluster", action="store_true", help="read neither policies nor scans of a cluster"
+    )
+    verify.add_argument(
+        "--namespace",
+        default="default",
+        metavar="NAME",
+        help="whose policy governs (default: default)",
+    )
+    _judged(verify)
+
+
+def _judged(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--scan",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="counts as an ImageScan would; a scan, VEX, or - for standard input; repeatable",
+    )
+    command.add_argument(
+        "--trusted-root",
+        default="",
+        metavar="FILE",
+        help="Sigstore's, for attestations that are signed without a key",
+    )
+    command.add_argument(
+        "--format", choices=("text", "json"), default="text", help="(default: text)"
+    )
+    _color(command)
+    _registries(command)
 
 
 def _learn(commands: Commands) -> None:

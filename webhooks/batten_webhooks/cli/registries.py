@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli import CannotRun, command_module
 from batten_webhooks.cli.files import reason
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.content import PlatformImage
@@ -20,8 +21,12 @@ from batten_webhooks.images.registry import CALL_SECONDS, Registries
 from batten_webhooks.images.transport import RegistrySettings, registry_settings
 from batten_webhooks.reference import InvalidReference, Reference, parse_reference
 
+if TYPE_CHECKING:
+    from batten_webhooks.evidence.attestations import model
+
 # At once; each registry gets fewer, by the client's own limits.
 MOST_AT_ONCE = 32
+ATTESTED_SECONDS = 60.0
 
 T = TypeVar("T")
 Contents = tuple[str, tuple[PlatformImage, ...]]
@@ -82,6 +87,32 @@ class LookUp:
             return digest, found
 
         return self._each(texts, ask, self._contents)
+
+    def attested(
+        self,
+        images: Mapping[str, Contents],
+        trusts: Sequence[model.Trust],
+        root: Path | None = None,
+    ) -> dict[str, list[model.Found] | Failure]:
+        """What is beside images of these references, by each of those who are trusted.
+
+        `root` is a file of Sigstore's trusted root. Raises CannotRun.
+        """
+        cache = command_module("batten_webhooks.evidence.attestations.cache")
+        attestations = cache.Attestations(self._registries, root=root)
+
+        async def ask(reference: Reference, keyring: Keyring) -> list[model.Found]:
+            digest, platforms = images[str(reference)]
+            digests = list(dict.fromkeys((digest, *(each.digest for each in platforms))))
+            return [
+                await attestations.find(reference, digests, keyring, trust, ATTESTED_SECONDS)
+                for trust in trusts
+            ]
+
+        try:
+            return self._each(images, ask, {})
+        finally:
+            self._runner.run(attestations.close())
 
     def _each(
         self,

@@ -23,6 +23,8 @@ from batten_webhooks.evidence.readers.common import (
 
 FORMAT = "cosign vuln predicate"
 KIND = "https://cosign.sigstore.dev/attestation/vuln/v1"
+# What `cosign attest --type` calls it.
+WORD = "vuln"
 _RESULTS = ((trivy.READER.keys, trivy.read), (grype.READER.keys, grype.read))
 
 
