@@ -11,6 +11,7 @@ import msgspec
 from batten_operator.cluster import ApiError
 from batten_operator.scan import Reader, reader
 from batten_operator.stored_scans import KINDS
+from batten_webhooks.authorship import WRITTEN_BY
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.evidence.collect import Outcome
 from batten_webhooks.evidence.collect import Stored as One
@@ -18,7 +19,6 @@ from batten_webhooks.evidence.model import Unreadable
 from batten_webhooks.evidence.readers import read_report
 from batten_webhooks.evidence.scans import Rejected
 from batten_webhooks.resources import Invalid, read_image_scan
-from batten_webhooks.resources.image_scan import WRITTEN_BY
 from batten_webhooks.resources.model import API_VERSION
 
 # One is of a megabyte at most.

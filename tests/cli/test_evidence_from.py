@@ -31,7 +31,10 @@ from batten_webhooks.resources.image_scan import MOST_VULNERABILITIES
 
 IMAGE = "registry.example/shop/app:1.4"
 INDEX, CONFIG, MANIFEST = (f"sha256:{letter * 64}" for letter in "bca")
-BOTH = {"config": CONFIG, "repository_digests": (f"registry.example/shop/app@{INDEX}",)}
+BOTH: dict[str, Any] = {
+    "config": CONFIG,
+    "repository_digests": (f"registry.example/shop/app@{INDEX}",),
+}
 
 
 def make(folder: Path, *arguments: str, stdin: bytes = b"") -> Ran:
@@ -219,7 +222,8 @@ def test_other_formats_become_in_totos_predicate(tmp_path: Path) -> None:
     original = read(json.dumps(report).encode())
     assert isinstance(original, ScanEvidence)
     assert replace(found, vulnerabilities=()).scanned == original.scanned
-    assert (found.scanner, found.version, found.digests) == ("Trivy", "0.68.2", {INDEX})
+    assert (found.scanner, found.version) == ("Trivy", "0.68.2")
+    assert found.digests == {INDEX}
 
 
 def test_vex_is_attested_by_itself(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ CRITICAL = ("CVE-2026-1000", "CRITICAL", "openssl", "3.0.1", "3.0.2")
 LOW = ("CVE-2026-2000", "LOW", "zlib", "1.3", "")
 
 
-def ago(seconds: float = 3600.0) -> str:
+def ago(seconds: float = 7_500.0) -> str:
     return f"{datetime.fromtimestamp(time.time() - seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
