@@ -149,6 +149,8 @@ def test_every_platform_needs_a_scan(served: Registry, tmp_path: Path) -> None:
     ran = run(served, tmp_path, "check", image(served), *given)
     assert ran.code == 1
     assert "no scan that counts is of linux/arm64" in ran.out
+    amd64 = ("--architecture=amd64",)
+    assert run(served, tmp_path, "check", image(served), *given, *amd64).code == 0
     value = trivy_of(served, "shop/app:1.4", both, LOW, architecture="arm64")
     given.append(f"--scan={written(tmp_path, 'arm64.json', value)}")
     assert run(served, tmp_path, "check", image(served), *given).code == 0

@@ -344,6 +344,14 @@ def _judged(command: argparse.ArgumentParser) -> None:
         help="counts as an ImageScan would; a scan, VEX, or - for standard input; repeatable",
     )
     command.add_argument(
+        "--architecture",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of the cluster's nodes, as amd64: the image's other platforms need no scan;"
+        " repeatable (default: all that it has)",
+    )
+    command.add_argument(
         "--trusted-root",
         default="",
         metavar="FILE",

@@ -48,7 +48,8 @@ class LookUp:
             raise CannotRun(f"--registry-ca {file}: holds no certificate in PEM") from None
         except OSError as error:
             raise CannotRun(f"--registry-ca {options.registry_ca}: {reason(error)}") from None
-        self._images = Images(self._registries)
+        architectures = frozenset(getattr(options, "architecture", ()))
+        self._images = Images(self._registries, architectures=architectures)
         self._digests: dict[str, str | Failure] = {}
         self.told: set[str] = set()
         self._contents: dict[str, Contents | Failure] = {}
