@@ -216,7 +216,7 @@ def test_images_are_judged_each_by_its_own_scan(
         (("a", "--policy=baseline"), 'preset "baseline" asks for no scans: name a policy whose'),
         (("a", "--scan=absent"), "absent: no such file or directory"),
         (("a", "--scan=policy.yaml"), "policy.yaml: is no JSON object that Batten understands"),
-        ((), "the following arguments are required: IMAGE"),
+        ((), "nothing to judge: name an IMAGE, or a --scan of one"),
     ],
 )
 def test_wrong_usage_is_told(tmp_path: Path, arguments: tuple[str, ...], complaint: str) -> None:
@@ -224,6 +224,39 @@ def test_wrong_usage_is_told(tmp_path: Path, arguments: tuple[str, ...], complai
     ran = batten("evidence", "check", *arguments, cwd=tmp_path)
     assert (ran.code, ran.out) == (2, "")
     assert complaint in ran.err
+
+
+@pytest.mark.parametrize("digests", [{}, {"config": f"sha256:{'a' * 64}"}])
+def test_a_scan_alone_is_judged_before_anything_is_pushed(
+    tmp_path: Path, pair: Pair, digests: dict[str, Any]
+) -> None:
+    """Whatever the sources: it is what CI goes on to write, as an ImageScan or an attestation."""
+    trusted = policy(tmp_path, sources=[{"kind": "Attestation", "keys": [pair.public]}])
+    good = written(tmp_path, "good.json", trivy("app:ci", LOW, **digests))
+    bad = written(tmp_path, "bad.json", trivy("app:ci", CRITICAL, **digests))
+    old = written(tmp_path, "old.json", trivy("app:ci", at=ago(8 * DAY), **digests))
+    scans = [f"--scan={name}" for name in (good, bad, old)]
+    ran = batten("evidence", "check", trusted, *scans, cwd=tmp_path)
+    assert ran.code == 1
+    lines = ran.out.splitlines()
+    assert lines[:2] == ["file good.json", "  may run: file good.json was made 2 hours ago"]
+    assert lines[3:5] == [
+        "file bad.json",
+        (
+            "  may not run: has a vulnerability that does not pass: CRITICAL CVE-2026-1000 in"
+            " openssl 3.0.1; says file bad.json"
+        ),
+    ]
+    assert lines[8] == (
+        "  may not run: has no scan that counts: file old.json is 8 days old, and at most 7 days"
+        " are allowed"
+    )
+    vex = f"--scan={written(tmp_path, 'vex.json', openvex())}"
+    ran = batten("evidence", "check", trusted, scans[1], vex, "--format=json", cwd=tmp_path)
+    assert ran.code == 0
+    told = json.loads(ran.out)
+    jsonschema.validate(told, SCHEMA)
+    assert (told["images"][0]["digest"], told["images"][0]["platforms"]) == (None, [])
 
 
 # --- attestations -------------------------------------------------------------------------------

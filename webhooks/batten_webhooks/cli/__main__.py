@@ -304,7 +304,12 @@ def _evidence(commands: Commands) -> None:
 
     check = _command(inner, "check", "say whether images may run by what is known of their scans")
     check.set_defaults(run="evidence_check")
-    check.add_argument("images", nargs="+", metavar="IMAGE", help="a tag is looked up")
+    check.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="a tag is looked up; left out: what each --scan is of, wherever it is by now",
+    )
     check.add_argument("--policy", default="hardened", metavar="POLICY", help=POLICY)
     _judged(check)
 

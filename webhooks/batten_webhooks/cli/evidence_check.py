@@ -8,7 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from batten_webhooks.cli.evidence_judge import Demand, Judged, Piece, demand, judged, local
+from batten_webhooks.cli.evidence_judge import (
+    Demand,
+    Judged,
+    Piece,
+    demand,
+    judged,
+    local,
+    unpushed,
+)
 from batten_webhooks.cli.judge import read_policy
 from batten_webhooks.cli.terminal import Styled, styler
 from batten_webhooks.evidence.judge import Bad, moment, span
@@ -21,7 +29,10 @@ SCHEMA = 1
 
 def run(options: Namespace) -> int:
     demanded = demand(read_policy(options.policy))
-    found = judged(options, demanded, local(options.scan, demanded))
+    if options.images:
+        found = judged(options, demanded, local(options.scan, demanded))
+    else:
+        found = unpushed(options.scan, demanded)
     if options.format == "json":
         print_json(demanded, found)
     else:
@@ -45,9 +56,8 @@ def print_actions(demanded: Demand, found: Sequence[Judged]) -> None:
 
 def lines(each: Judged, styled: Styled) -> Iterator[str]:
     yield styled("bold", printable(each.reference))
-    if each.scans.digest:
-        platforms = ", ".join(platform.name for platform in each.scans.platforms)
-        yield f"  {each.scans.digest} ({platforms})"
+    if each.digest:
+        yield f"  {each.digest} ({', '.join(platform.name for platform in each.platforms)})"
     yield from verdict(each, styled)
 
 
@@ -89,15 +99,16 @@ def print_json(demanded: Demand, found: Sequence[Judged]) -> None:
 def _value(each: Judged) -> dict[str, Any]:
     return {
         "reference": each.reference,
-        "digest": each.scans.digest or None,
-        "platforms": [_platform(platform) for platform in each.scans.platforms],
+        "digest": each.digest or None,
+        "platforms": [_platform(platform) for platform in each.platforms],
         "allowed": each.allowed,
         "exempt": each.exempt,
         "looked": list(each.scans.looked),
         "evidence": [_piece(piece) for piece in each.pieces],
         "vulnerabilities": [_bad(bad) for bad in each.bad],
         "findings": [
-            {"message": finding.detail, "remedy": finding.remedy} for finding in each.findings
+            {"message": without_image(finding.detail), "remedy": finding.remedy}
+            for finding in each.findings
         ],
     }
 

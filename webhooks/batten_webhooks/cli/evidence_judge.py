@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from batten_webhooks.cli import CannotRun
 from batten_webhooks.cli.evidence_files import read_evidence
 from batten_webhooks.cli.registries import Contents, Failure, LookUp
@@ -28,6 +30,8 @@ from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import read_object
 
 RULE = scanned_image.RULE.name
+# Of what is in no registry yet. No pattern of a policy is meant to match it.
+NOWHERE, UNNAMED = "scan.invalid/scanned", f"sha256:{'0' * 64}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,15 @@ class Judged:
     def allowed(self) -> bool:
         return not self.findings
 
+    @property
+    def digest(self) -> str:
+        """As its registry tells it, "" where none was asked, or in vain."""
+        return self.scans.digest if self.scans.looked else ""
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        return self.scans.platforms if self.scans.looked else ()
+
 
 def demand(policy: Policy, why: str = "") -> Demand:
     """Raises CannotRun where the policy does not ask for scans."""
@@ -82,12 +95,39 @@ def demand(policy: Policy, why: str = "") -> Demand:
 
 
 def local(paths: Iterable[str], demanded: Demand) -> list[Outcome]:
-    """Scans and VEX in files, which count as ImageScans of one who is trusted, together as
-    `batten evidence from` writes them. Raises CannotRun."""
+    """Scans and VEX in files, which count as ImageScans of one who is trusted. Raises CannotRun."""
+    found = _files(paths)
+    if any(source.kind == "ImageScan" for source in demanded.parameters.sources):
+        return [*found]
+    told = "would be an ImageScan, and the policy believes none"
+    return [Rejected(each.origin, "forged", told) for each in found]
+
+
+def unpushed(paths: Sequence[str], demanded: Demand) -> list[Judged]:
+    """Each scan's own image, which no registry needs to have yet: whoever writes the scan for the
+    cluster later on is taken to be believed there. Raises CannotRun."""
+    files, now = _files(paths), time.time()
+    scanned = [each for each in files if isinstance(each.document, ScanEvidence)]
+    if not scanned:
+        raise CannotRun("nothing to judge: name an IMAGE, or a --scan of one")
+    found = []
+    for each in scanned:
+        digest = min(each.document.digests, default=UNNAMED)
+        evidence = replace(each.document, digests=each.document.digests.union((digest,)))
+        others = (other for other in files if not isinstance(other.document, ScanEvidence))
+        scans = Scans(
+            digest,
+            (Platform("what was scanned", digest),),
+            (Found(each.origin, evidence), *others),
+        )
+        pod = f"{NOWHERE}@{digest}"
+        found.append(_judge(each.origin, pod, scans, demanded.parameters, now))
+    return found
+
+
+def _files(paths: Iterable[str]) -> list[Found]:
+    """VEX holds for the scans beside it, as `batten evidence from` writes them together."""
     read = [read_evidence(path) for path in dict.fromkeys(paths)]
-    if not any(source.kind == "ImageScan" for source in demanded.parameters.sources):
-        told = "would be an ImageScan, and the policy believes none"
-        return [Rejected(f"file {each.name}", "forged", told) for each in read]
     vex = [each.vex for each in read if each.vex is not None]
     return [
         Found(f"file {each.name}", with_vex(each.scan, vex) if each.scan else each.document)
