@@ -85,6 +85,8 @@ def test_command_line_needs_no_operator_library() -> None:
     [
         (("images", "-"), "images"),
         (("harden", "--pin", "-"), "images"),
+        (("evidence", "check", "app:1"), "images"),
+        (("evidence", "verify", "app:1"), "audit"),
         (("audit",), "audit"),
     ],
 )

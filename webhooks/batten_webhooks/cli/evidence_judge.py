@@ -7,12 +7,12 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from batten_webhooks.cli import CannotRun
+from batten_webhooks.cli import CannotRun, command_module
 from batten_webhooks.cli.evidence_files import read_evidence
-from batten_webhooks.cli.registries import Contents, Failure, LookUp
 from batten_webhooks.evidence.attested import outcomes, trusts
 from batten_webhooks.evidence.collect import Outcome, Stored, collect
 from batten_webhooks.evidence.judge import Bad, covers, flaw, judge
@@ -28,6 +28,9 @@ from batten_webhooks.rules.rule import VERSIONS, Context, Facts, shown
 from batten_webhooks.rules.scanned_image import Parameters, demands
 from batten_webhooks.verdict import Finding
 from batten_webhooks.workload import read_object
+
+if TYPE_CHECKING:
+    from batten_webhooks.cli.registries import Contents, Failure, LookUp
 
 RULE = scanned_image.RULE.name
 # Of what is in no registry yet. No pattern of a policy is meant to match it.
@@ -171,7 +174,8 @@ def judged(
     """Each of `options.images`. `stored` is asked once for what the cluster holds of any of all the
     digests, and what of it could not be read. Raises CannotRun."""
     named, parameters = references(options.images), demanded.parameters
-    with LookUp(options) as look_up:
+    with command_module("batten_webhooks.cli.registries").LookUp(options) as opened:
+        look_up: LookUp = opened
         answers = look_up.contents(named)
         pinned = {
             text: (_pinned(named[text], answer), answer)
@@ -225,7 +229,7 @@ def _attested(
 
 
 def _unread(error: Failure) -> Rejected:
-    return Rejected("what is beside the image", "unavailable", f"could not be read: {error}")
+    return Rejected("what is beside the image", "unavailable", f"cannot be read: {error}")
 
 
 def _judge(reference: str, pod: str, scans: Scans, parameters: Parameters, now: float) -> Judged:

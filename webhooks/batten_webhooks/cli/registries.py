@@ -104,7 +104,8 @@ class LookUp:
 
         async def ask(reference: Reference, keyring: Keyring) -> list[model.Found]:
             digest, platforms = images[str(reference)]
-            digests = list(dict.fromkeys((digest, *(each.digest for each in platforms))))
+            own = (d for each in platforms for d in (each.digest, each.configuration_digest) if d)
+            digests = tuple(dict.fromkeys((digest, *own)))
             return [
                 await attestations.find(reference, digests, keyring, trust, ATTESTED_SECONDS)
                 for trust in trusts
