@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from batten_command import Ran, batten, batten_inside
+from batten_corpus import ROOT
 from batten_evidence import (
     CRITICAL,
     LOW,
@@ -24,11 +25,12 @@ from batten_evidence import (
 from batten_registry import Pushed, Registry, registry
 from msgspec.structs import replace
 
-from batten_webhooks.evidence.model import ScanEvidence
+from batten_webhooks.evidence.model import ScanEvidence, Unreadable
 from batten_webhooks.evidence.readers import read, read_predicate
 from batten_webhooks.resources import read_image_scan
 from batten_webhooks.resources.image_scan import MOST_VULNERABILITIES
 
+FIXTURES = ROOT / "tests" / "evidence" / "fixtures"
 IMAGE = "registry.example/shop/app:1.4"
 INDEX, CONFIG, MANIFEST = (f"sha256:{letter * 64}" for letter in "bca")
 BOTH: dict[str, Any] = {
@@ -231,6 +233,64 @@ def test_vex_is_attested_by_itself(tmp_path: Path) -> None:
     ran = make(tmp_path, *files, "--format", "attestation")
     assert ran.code == 2
     assert "cosign attest --type openvex --predicate FILE" in ran.err
+
+
+# --- what scanners themselves wrote -------------------------------------------------------------
+
+
+def _scans() -> dict[str, ScanEvidence]:
+    found: dict[str, ScanEvidence] = {}
+    for file in sorted(FIXTURES.glob("*.json")):
+        try:
+            document = read(file.read_bytes())
+        except Unreadable:
+            continue
+        if isinstance(document, ScanEvidence) and document.scanned:
+            found[file.name] = document
+    return found
+
+
+SCANS = _scans()
+
+
+def test_there_are_scans_of_several_scanners() -> None:
+    assert {"trivy.index.json", "grype.index.json", "cosign-vuln.trivy.json"} <= set(SCANS)
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_an_image_scan_says_all_that_was_read(tmp_path: Path, name: str) -> None:
+    original = SCANS[name]
+    given = () if original.digests else ("--digest", MANIFEST)
+    evidence = evidence_of(make(tmp_path, str(FIXTURES / name), "--image", IMAGE, *given))
+    # Times of the API are whole seconds.
+    assert set(evidence.vulnerabilities) == {
+        replace(each, published=float(int(each.published))) for each in original.vulnerabilities
+    }
+    assert set(evidence.statements) == {
+        replace(each, time=float(int(each.time))) for each in original.statements
+    }
+    assert evidence.digests == (original.digests or {MANIFEST})
+    assert evidence.scanned == int(original.scanned)
+    assert evidence.end_of_life == original.end_of_life
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_a_predicate_says_what_was_read(tmp_path: Path, name: str) -> None:
+    original = SCANS[name]
+    ran = make(tmp_path, str(FIXTURES / name), "--format", "attestation")
+    kind = ran.err.split()[-1]
+    whole = kind == "vuln"
+    kind = "https://cosign.sigstore.dev/attestation/vuln/v1" if whole else kind
+    found = read_predicate(kind, json.loads(ran.out), frozenset())
+    assert isinstance(found, ScanEvidence)
+    assert abs(found.scanned - original.scanned) < 1
+    if whole:
+        assert found.vulnerabilities == original.vulnerabilities
+        assert found.statements == original.statements
+    else:
+        worst = {(each.id, each.severity) for each in found.vulnerabilities}
+        assert worst <= {(each.id, each.severity) for each in original.vulnerabilities}
+        assert {name for name, _ in worst} == {each.id for each in original.vulnerabilities}
 
 
 # --- registries ---------------------------------------------------------------------------------

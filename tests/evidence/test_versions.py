@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from batten_webhooks.evidence.judge import Demands, judge
 from batten_webhooks.evidence.model import ScanEvidence, Statement, Vulnerability
 from batten_webhooks.evidence.scans import Found, Platform, Scans
-from batten_webhooks.resources import read_image_scan
+from batten_webhooks.resources import Invalid, read_image_scan
 from batten_webhooks.resources.image_scan import image_scan
 
 DIGEST, NOW = f"sha256:{'a' * 64}", 1_800_000_000.0
@@ -41,3 +42,12 @@ def test_an_image_scan_says_the_same() -> None:
     assert read is not None
     assert read.statements == EVIDENCE.statements
     assert decide(read) == ["1.1"]
+
+
+def test_an_image_scan_forges_no_lines_of_messages() -> None:
+    """Whoever may write one is shown on other people's terminals."""
+    value = image_scan("a", "app", EVIDENCE)
+    for text in ("left-pad\nmay run", "left-pad\x1b[2J"):
+        value["spec"]["vulnerabilities"][0]["package"] = text
+        with pytest.raises(Invalid, match="must be printable, on one line"):
+            read_image_scan(value)

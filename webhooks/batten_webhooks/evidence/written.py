@@ -42,7 +42,9 @@ class Predicate(Struct, frozen=True):
 def predicate(data: bytes, evidence: ScanEvidence) -> Predicate:
     """Of a document and what was read of it. Trivy's and Grype's results are kept as a whole in
     cosign's own predicate; of others what in-toto's has room for is left, without packages."""
-    keys = present(data, frozenset().union(*(keys for keys, _ in _WHOLE)))
+    keys = present(data, cosign_vuln.READER.keys.union(*(keys for keys, _ in _WHOLE)))
+    if cosign_vuln.READER.keys <= keys:
+        return Predicate(cosign_vuln.WORD, msgspec.json.decode(data))
     package = next((package for needed, package in _WHOLE if needed <= keys), "")
     # RFC 3339, as both predicates have it.
     times = dict.fromkeys(("scanStartedOn", "scanFinishedOn"), moment(evidence.scanned))
@@ -75,7 +77,7 @@ def _scanner(evidence: ScanEvidence) -> dict[str, Any]:
 
 def with_vex(evidence: ScanEvidence, documents: Iterable[Vex]) -> ScanEvidence:
     """With the statements that are on what was found in this very image."""
-    found = {each.id for each in evidence.vulnerabilities}
+    found = {name for each in evidence.vulnerabilities for name in (each.id, *each.aliases)}
     said = [
         msgspec.structs.replace(each, products=frozenset())
         for document in documents

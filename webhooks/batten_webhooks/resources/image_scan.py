@@ -18,7 +18,16 @@ from batten_webhooks.resources.model import API_VERSION, DnsLabel, Metadata, Mod
 
 # An object of etcd's is 1.5 MB at most.
 MOST_VULNERABILITIES, MOST_STATEMENTS = 5_000, 1_000
-Text = Annotated[str, Field(max_length=500)]
+
+
+def _printable(text: str) -> str:
+    """Messages, warnings and terminals show it."""
+    if not text.isprintable():
+        raise ValueError("must be printable, on one line")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable), Field(max_length=500)]
 
 
 def _reference(text: str) -> str:
