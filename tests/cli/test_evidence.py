@@ -12,9 +12,11 @@ import pytest
 import yaml
 from batten_chart import ROOT
 from batten_command import Ran, batten
-from batten_cosign import Pair, attest, key_pair, why_no_cosign
+from batten_cosign import VULNERABILITIES, Pair, attest, key_pair, why_no_cosign
+from batten_dsse import BUNDLE, statement
 from batten_evidence import CRITICAL, LOW, ago, openvex, trivy, trivy_of, written
 from batten_registry import Pushed, Registry, registry
+from batten_sigstore import Sigstore
 
 SCHEMA = json.loads((ROOT / "docs/schemas/evidence.v1.json").read_text())
 DAY = 86400.0
@@ -299,6 +301,28 @@ def test_what_another_key_signed_is_shown_and_does_not_count(
     assert lines[5] == "  looked for attestations beside the image signed with a trusted key"
     assert lines[6].endswith("…: does not count: it is not signed with the trusted key")
     assert lines[7].startswith("  may not run: has no scan that counts: attestation sha256:")
+
+
+def test_what_an_identity_signed_counts_with_a_trusted_root(
+    served: Registry, pushed: Pushed, tmp_path: Path
+) -> None:
+    identity, issuer = "https://ci.example/build.yml@refs/heads/main", "https://issuer.example"
+    scan(served, pushed, tmp_path, LOW)
+    made = run(served, tmp_path, "from", "trivy.json", "--format=attestation")
+    signed = json.loads(statement(pushed.digest, json.loads(made.out)))
+    signed["predicateType"] = VULNERABILITIES
+    sigstore = Sigstore()
+    blob = sigstore.sign(json.dumps(signed).encode(), identity, issuer)
+    tag = f"{pushed.digest.replace(':', '-')}.att"
+    served.attach("shop/app", [(BUNDLE, blob)], tag=tag)
+    source = {"kind": "Attestation", "issuer": issuer, "identity": identity}
+    trusted = policy(tmp_path, sources=[source])
+    root = f"--trusted-root={sigstore.write(tmp_path / 'root.json')}"
+    ran = run(served, tmp_path, "check", image(served), trusted, root)
+    assert ran.code == 0, ran.out
+    without = run(served, tmp_path, "check", image(served), trusted)
+    assert without.code == 1
+    assert "is signed by an identity, and no trusted root is configured" in without.out
 
 
 def test_files_are_no_attestations(
