@@ -276,6 +276,7 @@ WRITTEN = [
     vulnerability(fix="fixed", fixed_in="3.0.2"),
     vulnerability("CVE-2026-2", "HIGH", fix="not-fixed"),
     vulnerability("CVE-2026-3", published=NOW - 60),
+    vulnerability("CVE-2026-5", fix="wont-fix"),
     vulnerability("CVE-2026-4", fix="fixed"),
 ]
 SCAN = evidence(

@@ -17,6 +17,8 @@ from batten_webhooks.evidence.scans import Platform, Scans
 
 # Clocks differ; more than so many seconds ahead is of no true scan.
 SKEW_SECONDS = 300.0
+# Where nobody says whether there is a fix, there may be one.
+UNFIXED = frozenset(("not-fixed", "wont-fix"))
 LIFTING = frozenset(("not_affected", "fixed"))
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
@@ -159,7 +161,7 @@ def _decides(vulnerability: Vulnerability, demands: Demands, allowed: set[str], 
         return False
     if not allowed.isdisjoint(_names(vulnerability)):
         return False
-    if demands.ignore_unfixed and vulnerability.fix != "fixed":
+    if demands.ignore_unfixed and vulnerability.fix in UNFIXED:
         return False
     fresh = demands.grace and now - vulnerability.published < demands.grace
     return not (vulnerability.published and fresh)
