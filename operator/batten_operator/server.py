@@ -325,9 +325,10 @@ class AdmissionServer:
         return web.Response(text="ok\n")
 
 
-def _nothing_known(_: Inquiry) -> Facts:
-    """Where nobody looks images up no scan of theirs is known, which is not that none is needed."""
-    return Facts(scans={})
+def _nothing_known(inquiry: Inquiry) -> Facts:
+    """Where nobody looks images up, no scan is known: that refuses where one is needed, and else
+    there is nothing to tell."""
+    return Facts(scans={}) if inquiry.scan_or_deny else Facts()
 
 
 class _Connections(web.Server):

@@ -25,8 +25,8 @@ MOST_ASKED = MOST_CONTAINERS
 class Inquiry(Struct, frozen=True):
     """References by the text that names them: `pin` are those whose tags are to be resolved, `read`
     those whose configuration counts, `scan` those whose scans do, from `sources`. `secrets` are the
-    policy's own, for Pods of `namespace`. Where revisions are `pinned` their Pods take digests from
-    there alone."""
+    policy's own, for Pods of `namespace`. With `scan_or_deny` what is not known to be scanned is
+    refused. Where revisions are `pinned` their Pods take digests from there alone."""
 
     namespace: str
     workload: Workload
@@ -35,6 +35,7 @@ class Inquiry(Struct, frozen=True):
     secrets: tuple[str, ...] = ()
     scan: Mapping[str, Reference] = {}
     sources: tuple[ScanSource, ...] = ()
+    scan_or_deny: bool = False
     pinned: bool = True
 
 
@@ -82,7 +83,17 @@ def inquire(
         return None
     secrets = pinning.parameters.image_pull_secrets if pinning is not None else ()
     sources = scanning.parameters.sources if scanning is not None else ()
-    return Inquiry(namespace, workload, pin, read, secrets, scan, sources, pins(governed.policy))
+    return Inquiry(
+        namespace,
+        workload,
+        pin,
+        read,
+        secrets,
+        scan,
+        sources,
+        scan_or_deny=scanning is not None and "Deny" in scanning.actions,
+        pinned=pins(governed.policy),
+    )
 
 
 class WantedScan(Struct, frozen=True):

@@ -26,8 +26,9 @@ if the newest VEX statement on it says `not_affected` or `fixed` (unless `vex` i
 more fixes. Images that match `exempt` need no scan.
 
 `scanWith` names a PodTemplate in Batten's own Namespace by which an image is scanned that was not
-yet. It is judged only where scans are looked for: in a cluster, and by `batten evidence`. Its
-`validationActions` are `[Warn]` unless a policy says otherwise of this very rule.
+yet. It is judged only where scans are looked for: in a cluster, and by `batten evidence`; a cluster
+that looks no images up tells of it only where the rule denies. Its `validationActions` are `[Warn]`
+unless a policy says otherwise of this very rule.
 
 ## Why is this bad?
 What nobody has looked at may hold what everybody knows how to break into.
