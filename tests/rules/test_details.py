@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batten_webhooks.image_facts import ImageFacts, Profile
 from batten_webhooks.rules import BY_NAME
 from batten_webhooks.rules.graceful_shutdown import Parameters as Shutdown
 from batten_webhooks.rules.rule import SHOWN_LENGTH, VERSIONS, Context, Facts, shown
@@ -116,3 +117,21 @@ def test_writable_tmp_refuses_other_texts(limit: str) -> None:
 )
 def test_shown(text: str, expected: str) -> None:
     assert shown(text) == expected
+
+
+def test_who_wants_to_write_is_told_where_his_image_does() -> None:
+    said = ImageFacts(volumes=("/var/lib/db",), working_dir="/srv")
+    profile = Profile("nginx", 101, 101, ("/var/cache/nginx",))
+    images = {"db": said, "bare": ImageFacts(working_dir="/"), "nginx": ImageFacts(profile=profile)}
+    writes = {"readOnlyRootFilesystem": False}
+    containers = [{"name": each, "image": each, "securityContext": writes} for each in images]
+    workload = read_object({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": containers}})
+    assert workload is not None
+    context = Context(Facts(images), VERSIONS[-1])
+    rule = BY_NAME["read-only-root-filesystem"]
+    told = [
+        each.remedy for each in rule.check(workload, None, context) if isinstance(each, Finding)
+    ]
+    assert ["(its image points to" in each for each in told] == [True, False, True]
+    assert "where the program writes (its image points to /var/lib/db, /srv), or" in told[0]
+    assert "(its image points to /var/cache/nginx)" in told[2]

@@ -47,6 +47,7 @@ class ImageFacts:
 
     user: str | None = None
     volumes: tuple[str, ...] = ()
+    working_dir: str = ""
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()

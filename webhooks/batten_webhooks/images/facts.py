@@ -24,6 +24,7 @@ def facts_of(platforms: Sequence[PlatformImage], profile: Profile | None) -> Ima
     return ImageFacts(
         user=users.pop() if len(users) == 1 else None,
         volumes=tuple(sorted(first.volumes or ())[:MOST_VOLUMES]),
+        working_dir=first.working_dir,
         entrypoint=tuple(first.entrypoint or ()),
         cmd=tuple(first.cmd or ()),
         ports=tuple(sorted(first.exposed_ports or ())),
