@@ -72,7 +72,7 @@ class ImagePattern:
 def parse_pattern(text: str) -> ImagePattern:
     """Raises InvalidPattern."""
     if text.strip("*/:") == "":
-        raise InvalidPattern("stands for every image: leave `images` out for that")
+        raise InvalidPattern("stands for every image: say which")
     if any(part.count("*") > 1 for part in re.split("[/:@]", text)):
         raise InvalidPattern("has more than one * between slashes")
     registry, remainder = split_registry(text)

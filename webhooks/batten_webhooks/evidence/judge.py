@@ -149,7 +149,7 @@ def _missing(reasons: list[str], left: list[Platform], *, some: bool) -> Iterato
     if not reasons and not some:
         yield "nothing was found"
     if some:
-        yield f"no scan that counts is of {', '.join(each.name for each in left)}"
+        yield f"none is of {', '.join(each.name for each in left)}"
     yield from reasons
 
 

@@ -197,6 +197,8 @@ class Parameters:
                 raise ValueError(f"exempt {text!r} {error}") from None
         if self.scan_with and not _NAME.fullmatch(self.scan_with):
             raise ValueError("scan_with must be the name of a PodTemplate")
+        if self.scan_with and all(source.kind != "ImageScan" for source in self.sources):
+            raise ValueError("scan_with writes ImageScans: name them in sources, too")
 
 
 def seconds(text: str) -> float:
@@ -232,7 +234,7 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
         known = scans.get(image)
         if known is None:
             yield place.missing("is not known to be scanned: it is not looked up here")
-        elif pod.is_pod and "@" not in image:
+        elif pod.is_pod and "@" not in image and not known.error:
             yield place.missing(
                 "is named by a tag: what was scanned need not be what runs",
                 "name its digest, as pinned-digest does where its mutation is Enabled",
@@ -320,13 +322,23 @@ _remembered = lru_cache(maxsize=2048)(judge)
 # --- words --------------------------------------------------------------------------------------
 
 
+# How each kind of source comes to have a scan.
+_WAYS = {
+    "ImageScan": "scan it and write an ImageScan, as batten evidence from FILE prints",
+    "VulnerabilityReport": "have Trivy Operator scan it",
+    "Attestation": "scan it and sign what was found, as cosign attest --type vuln does",
+}
+
+
 def _missing(scans: Scans, found: Judgement, parameters: Parameters) -> tuple[str, str]:
     looked = ", ".join(scans.looked)
     where = f"; looked for {_short(scans.digest)} in {looked}" if looked else ""
     detail = f"has no scan that counts: {'; '.join(_cut(found.missing))}{where}"
-    if parameters.scan_with and not scans.error:
-        return detail, "wait: it is being scanned; or write an ImageScan, as batten evidence does"
-    return detail, "scan it and write an ImageScan, as batten evidence from FILE prints"
+    if scans.error:
+        return detail, "try again when that is mended"
+    waiting = ("wait: it is being scanned",) if parameters.scan_with else ()
+    kinds = dict.fromkeys(source.kind for source in parameters.sources)
+    return detail, "; or ".join((*waiting, *(_WAYS[kind] for kind in kinds)))
 
 
 def _bad(bad: tuple[Bad, ...]) -> tuple[str, str]:
