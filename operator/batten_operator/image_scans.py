@@ -129,11 +129,12 @@ class ImageScans:
         beside: list[Beside],
     ) -> Scans:
         key = reference.name, digest, sources
-        made_of = (self.stored.version, platforms, *map(_marks, beside))
+        mine = _digests(digest, platforms)
+        made_of = (self.stored.version(mine), platforms, *map(_marks, beside))
         known = self._collected.get(key)
         if known is not None and known.made_of == made_of:
             return known.scans
-        stored = self.stored.of(_digests(digest, platforms))
+        stored = self.stored.of(mine)
         scans = collect(digest, platforms, sources, stored, _outcomes(beside))
         self._collected[key] = _Collected(made_of, scans)
         return scans

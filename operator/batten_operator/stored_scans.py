@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, NoReturn
@@ -27,18 +28,24 @@ KINDS = {
     "VulnerabilityReport": f"{REPORTS}/vulnerabilityreports",
     "ClusterVulnerabilityReport": f"{REPORTS}/clustervulnerabilityreports",
 }
-# Of each kind. What is beyond is told in the log, and does not count.
-MOST = 50_000
+# What is held, scans and their vulnerabilities, in all and of one namespace, whose own may write
+# reports: nobody's keep others' out. What is beyond is told in the log, and does not count.
+MOST_SCANS, MOST_SCANS_OF_ONE = 50_000, 5_000
+MOST_FOUND, MOST_FOUND_OF_ONE = 400_000, 100_000
+
+
+# Of one image, from one namespace.
+MOST_OF_IMAGE = 20
 
 
 class StoredScans:
-    """`version` differs whenever anything that counts does."""
-
     def __init__(self, cluster: Cluster) -> None:
-        self.version = 0
+        self._changes = 0
+        self._changed: dict[str, int] = {}
         self.requests: dict[str, ClusterScan] = {}
         self._stored: dict[tuple[str, Key], Stored] = {}
         self._by_digest: dict[str, set[tuple[str, Key]]] = {}
+        self._scans, self._held = Counter[str](), Counter[str]()
         self._informers = [
             Informer(cluster, path, partial(self._take, kind), partial(self._gone, kind))
             for kind, path in KINDS.items()
@@ -58,7 +65,17 @@ class StoredScans:
     def of(self, digests: Iterable[str]) -> list[Stored]:
         """Those of any of the digests, in the order of their names."""
         keys = {key for digest in digests for key in self._by_digest.get(digest, ())}
-        return [self._stored[key] for key in sorted(keys)]
+        counted = Counter[str]()
+        found = []
+        for kind, key in sorted(keys):
+            counted[key[0]] += 1
+            if not key[0] or counted[key[0]] <= MOST_OF_IMAGE:
+                found.append(self._stored[kind, key])
+        return found
+
+    def version(self, digests: Iterable[str]) -> tuple[int, ...]:
+        """It differs whenever anything that is stored of the digests does."""
+        return tuple(self._changed.get(digest, 0) for digest in digests)
 
     def _take(self, kind: str, key: Key, item: Any) -> None:
         self._gone(kind, key)
@@ -72,13 +89,35 @@ class StoredScans:
             return
         if evidence is None:
             return
-        if len(self._stored) >= MOST:
-            logger.error("more than %d scans: %s does not count", MOST, "/".join(key))
+        if not self._fits(key[0], len(evidence.vulnerabilities)):
+            logger.error(
+                "too many scans: one does not count",
+                extra=fields(resource=kind, namespace=key[0], name=key[1]),
+            )
             return
+        self._count(key[0], 1, len(evidence.vulnerabilities))
         author = str((item["metadata"].get("annotations") or {}).get(WRITTEN_BY) or "")
         self._stored[kind, key] = Stored(kind, key[1], key[0], author, evidence)
+        self._changes += 1
         for digest in evidence.digests:
             self._by_digest.setdefault(digest, set()).add((kind, key))
+            self._changed[digest] = self._changes
+
+    def _fits(self, namespace: str, found: int) -> bool:
+        scans, held = len(self._stored), self._held[""] + found
+        if scans >= MOST_SCANS or held > MOST_FOUND:
+            return False
+        own = self._scans[namespace] < MOST_SCANS_OF_ONE
+        return not namespace or (own and self._held[namespace] + found <= MOST_FOUND_OF_ONE)
+
+    def _count(self, namespace: str, scans: int, found: int) -> None:
+        """Under no name what is of the whole cluster."""
+        self._held[""] += found
+        if namespace:
+            self._held[namespace] += found
+            self._scans[namespace] += scans
+            if not self._scans[namespace]:
+                del self._scans[namespace], self._held[namespace]
 
     def _scan(self, item: Any) -> ScanEvidence | None:
         scan = read_image_scan({"apiVersion": API_VERSION, "kind": "ImageScan", **item})
@@ -87,12 +126,16 @@ class StoredScans:
         return scan.evidence
 
     def _gone(self, kind: str, key: Key) -> None:
-        self.version += 1
         if kind == "ImageScan":
             self.requests.pop(key[1], None)
         stored = self._stored.pop((kind, key), None)
-        for digest in stored.evidence.digests if stored is not None else ():
+        if stored is None:
+            return
+        self._count(key[0], -1, -len(stored.evidence.vulnerabilities))
+        self._changes += 1
+        for digest in stored.evidence.digests:
             keys = self._by_digest[digest]
             keys.discard((kind, key))
+            self._changed[digest] = self._changes
             if not keys:
-                del self._by_digest[digest]
+                del self._by_digest[digest], self._changed[digest]
