@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
-from msgspec.structs import replace
 
 from batten_webhooks import authorship, messages
 from batten_webhooks.engine import NO_FACTS, evaluate
@@ -310,7 +309,7 @@ def _mutate(request: Request, known: Known) -> Answer:
         patch = operations(workload, [applied.change for applied in verdict.changes])
         response["patchType"] = "JSONPatch"
         response["patch"] = b64encode(msgspec.json.encode(patch)).decode()
-    return answer(request, response, mutated=bool(verdict.changes))
+    return answer(request, response)
 
 
 def _mutable(request: Request) -> Workload | None:
@@ -417,7 +416,7 @@ def _patched(request: Request, made: list[dict[str, Any]]) -> Answer:
     if made:
         response["patchType"] = "JSONPatch"
         response["patch"] = b64encode(msgspec.json.encode(made)).decode()
-    return answer(request, response, mutated=bool(made))
+    return answer(request, response)
 
 
 def _annotations(value: PodTemplate | Raw | None, field: str) -> Annotations | None:
@@ -534,13 +533,12 @@ def _verdict_on(request: Request, known: Known, judgement: _Judgement) -> Answer
     if warnings:
         response["warnings"] = messages.bounded(warnings)
     response["auditAnnotations"] = _violation_annotations(judgement)
-    made = answer(request, response, violations=tuple(violations))
-    return replace(
-        made,
-        controlled=workload.is_pod and workload.controlled,
-        wanted=()
-        if request.dryRun
-        else wanted_scans(workload, request.namespace, policy, judgement.facts),
+    wanted: tuple[WantedScan, ...] = ()
+    if judgement.facts.scans and not request.dryRun:
+        wanted = wanted_scans(workload, request.namespace, policy, judgement.facts)
+    controlled = workload.is_pod and workload.controlled
+    return answer(
+        request, response, controlled=controlled, violations=tuple(violations), wanted=wanted
     )
 
 
@@ -700,8 +698,9 @@ def answer(
     request: Request,
     response: dict[str, Any],
     *,
-    mutated: bool = False,
+    controlled: bool = False,
     violations: tuple[Violation, ...] = (),
+    wanted: tuple[WantedScan, ...] = (),
 ) -> Answer:
     review = {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
     return Answer(
@@ -714,7 +713,9 @@ def answer(
         name=request.name,
         api_version="/".join(filter(None, (request.kind.group, request.kind.version))),
         dry_run=bool(request.dryRun),
+        controlled=controlled,
+        wanted=wanted,
         message=response["status"]["message"] if "status" in response else "",
-        mutated=mutated,
+        mutated="patch" in response,
         violations=violations,
     )
