@@ -150,7 +150,7 @@ def test_every_platform_needs_a_scan(served: Registry, tmp_path: Path) -> None:
     given = [policy(tmp_path), scan(served, both, tmp_path, LOW)]
     ran = run(served, tmp_path, "check", image(served), *given)
     assert ran.code == 1
-    assert "no scan that counts is of linux/arm64" in ran.out
+    assert "none is of linux/arm64" in ran.out
     amd64 = ("--architecture=amd64",)
     assert run(served, tmp_path, "check", image(served), *given, *amd64).code == 0
     value = trivy_of(served, "shop/app:1.4", both, LOW, architecture="arm64")
