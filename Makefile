@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help setup up down demo test lint bench docs kind kind-down
+.PHONY: help setup up down demo test lint bench docs site kind kind-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@echo "setup: installing batten and its development tools"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[operator,ecr,gar,acr]' --group dev
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[operator,ecr,gar,acr]' --group dev --group docs
 	@touch $@
 	@echo "setup: done"
 
@@ -53,6 +53,9 @@ lint: $(READY) ## Check style, types, layers and generated files
 docs: $(READY) ## Write the generated references anew
 	@$(PY) docs/generate.py
 	@$(PY) deploy/generate.py
+
+site: $(READY) ## Build the documentation as a site, in site/
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 bench: $(READY) ## Measure the engine, the server and its memory
 	@$(PY) -m bench
