@@ -3,7 +3,7 @@
 There is no node: what needs one, or Docker, stands in blocks of text. A registry of the tests' own
 stands in for Docker Hub, with the configurations that the images have there.
 
-`BATTEN_UPDATE_GOLDENS=1 make test` writes what is shown anew; read the difference before it goes in.
+`BATTEN_UPDATE_GOLDENS=1 make test` writes what is shown anew; read the difference first.
 """
 
 from __future__ import annotations
