@@ -60,11 +60,19 @@ class Judgement(Struct, frozen=True):
     ended: tuple[str, ...] = ()
 
 
+class _Counting(Struct, frozen=True):
+    """A scan that counts, of the platforms `covered`."""
+
+    origin: str
+    evidence: ScanEvidence
+    covered: Sequence[Platform]
+
+
 def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
     """`now` is in Unix seconds."""
     if scans.error:
         return Judgement((scans.error,))
-    counting: list[tuple[str, ScanEvidence]] = []
+    counting: list[_Counting] = []
     reasons = [f"{each.origin} {each.why}" for each in scans.rejected]
     left = list(scans.platforms)
     for each in scans.found:
@@ -75,20 +83,21 @@ def judge(scans: Scans, demands: Demands, now: float) -> Judgement:
         if wrong:
             reasons.append(f"{each.origin} {wrong}")
             continue
-        counting.append((each.origin, evidence))
         covered = covers(evidence, scans)
+        counting.append(_Counting(each.origin, evidence, covered))
         left = [platform for platform in left if platform not in covered]
     if left or not counting:
         return Judgement(tuple(_missing(reasons, left, some=bool(counting))), tuple(left))
-    statements = _by_name(_statements(scans, counting)) if demands.vex else {}
-    allowed = {name for name, end in demands.allowed if end > now}
+    said = _said(scans, counting, now) if demands.vex else {}
+    allowed = {name.casefold() for name, end in demands.allowed if end > now}
     bad = [
-        Bad(vulnerability, origin)
-        for origin, evidence in counting
-        for vulnerability in evidence.vulnerabilities
-        if _decides(vulnerability, demands, allowed, now) and not _lifted(vulnerability, statements)
+        Bad(vulnerability, each.origin)
+        for each in counting
+        for vulnerability in each.evidence.vulnerabilities
+        if _decides(vulnerability, demands, allowed, now)
+        and not _lifted(vulnerability, each.covered, said)
     ]
-    ended = [origin for origin, evidence in counting if evidence.end_of_life]
+    ended = [each.origin for each in counting if each.evidence.end_of_life]
     return Judgement((), (), _ordered(bad), tuple(ended) if demands.end_of_life else ())
 
 
@@ -167,47 +176,69 @@ def _decides(vulnerability: Vulnerability, demands: Demands, allowed: set[str], 
     return not (vulnerability.published and fresh)
 
 
-def _statements(scans: Scans, counting: Iterable[tuple[str, ScanEvidence]]) -> Iterator[Statement]:
-    """Those that are of this image, whether by themselves or by what they came with."""
-    mine = scans.digests
-    for _, evidence in counting:
-        yield from (each for each in evidence.statements if _binds(each, mine, mine))
-    for document in (each.document for each in scans.found):
-        if not isinstance(document, ScanEvidence):
-            yield from (
-                each for each in document.statements if _binds(each, document.digests, mine)
-            )
+def _names(vulnerability: Vulnerability) -> list[str]:
+    """As they are compared: scanners and people write them in either case."""
+    return [name.casefold() for name in (vulnerability.id, *vulnerability.aliases)]
 
 
-def _binds(statement: Statement, bound: frozenset[str], mine: frozenset[str]) -> bool:
-    return not (statement.products or bound).isdisjoint(mine)
+# What is said of vulnerabilities, by their names, and there by the package and the version of it:
+# when, and whether it is bad.
+_Said = dict[str, dict[tuple[str, str], tuple[float, bool]]]
 
 
-def _names(vulnerability: Vulnerability) -> tuple[str, ...]:
-    return (vulnerability.id, *vulnerability.aliases)
-
-
-def _by_name(statements: Iterable[Statement]) -> dict[str, list[Statement]]:
-    found: dict[str, list[Statement]] = {}
-    for each in statements:
-        for name in each.names:
-            found.setdefault(name, []).append(each)
+def _said(scans: Scans, counting: Iterable[_Counting], now: float) -> dict[Platform, _Said]:
+    """Of each platform by the newest statements; of two of one time by the stricter one. What is to
+    come says nothing yet."""
+    found: dict[Platform, _Said] = {platform: {} for platform in scans.platforms}
+    for statement, platforms in _statements(scans, counting):
+        if statement.time > now + SKEW_SECONDS:
+            continue
+        place = statement.package, statement.installed
+        says = statement.time, statement.status not in LIFTING
+        for name in {each.casefold() for each in statement.names}:
+            for platform in platforms:
+                places = found[platform].setdefault(name, {})
+                places[place] = max(places.get(place, says), says)
     return found
 
 
-def _lifted(vulnerability: Vulnerability, statements: Mapping[str, list[Statement]]) -> bool:
-    """By the newest statement on it; of two of one time the stricter one."""
+def _statements(
+    scans: Scans, counting: Iterable[_Counting]
+) -> Iterator[tuple[Statement, Sequence[Platform]]]:
+    """With the platforms that each is of, by what it names itself or else by what it came with."""
+    for scan in counting:
+        for each in scan.evidence.statements:
+            yield each, _bound(each.products, scans) if each.products else scan.covered
+    for document in (each.document for each in scans.found):
+        if not isinstance(document, ScanEvidence):
+            for each in document.statements:
+                yield each, _bound(each.products or document.digests, scans)
+
+
+def _bound(digests: frozenset[str], scans: Scans) -> Sequence[Platform]:
+    """An index stands for all of its platforms."""
+    if scans.digest in digests:
+        return scans.platforms
+    return [each for each in scans.platforms if not each.digests.isdisjoint(digests)]
+
+
+def _lifted(
+    vulnerability: Vulnerability, platforms: Iterable[Platform], said: Mapping[Platform, _Said]
+) -> bool:
+    """By the newest statement on it, on each of the platforms that it was found on."""
+    return bool(said) and all(_lifted_on(vulnerability, said[each]) for each in platforms)
+
+
+def _lifted_on(vulnerability: Vulnerability, said: _Said) -> bool:
+    package, installed = vulnerability.package, vulnerability.installed
+    places = {("", ""), (package, ""), ("", installed), (package, installed)}
     about = [
-        each
-        for name in _names(vulnerability)
-        for each in statements.get(name, ())
-        if each.package in ("", vulnerability.package)
-        and each.installed in ("", vulnerability.installed)
+        known[place]
+        for known in (said.get(name, {}) for name in _names(vulnerability))
+        for place in places
+        if place in known
     ]
-    if not about:
-        return False
-    newest = max(each.time for each in about)
-    return all(each.status in LIFTING for each in about if each.time == newest)
+    return bool(about) and not max(about)[1]
 
 
 _SEVERITIES = {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 2, "LOW": 3, "NEGLIGIBLE": 4, "UNKNOWN": 5}
