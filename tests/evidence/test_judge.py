@@ -106,3 +106,14 @@ def test_what_is_allowed_ends_at_its_moment() -> None:
     known = scans(found(vulnerability()))
     assert bad(known, allowed=(("CVE-2026-1", NOW),)) == ["CVE-2026-1"]
     assert bad(known, allowed=(("CVE-2026-1", NOW + 1),)) == []
+
+
+def test_grace_ends_and_nothing_that_is_to_come_has_any() -> None:
+    """What claims to become known in a year would be passed over until then."""
+
+    def of(published: float, grace: float = DAY) -> list[str]:
+        return bad(scans(found(vulnerability(published=published))), grace=grace)
+
+    assert of(NOW - DAY + 1) == of(NOW) == of(NOW + 60) == []
+    assert of(NOW - DAY) == of(NOW + DAY) == of(NOW + 365 * DAY) == ["CVE-2026-1"]
+    assert of(0.0) == of(NOW, grace=0.0) == of(NOW + 60, grace=0.0) == ["CVE-2026-1"]

@@ -172,8 +172,9 @@ def _decides(vulnerability: Vulnerability, demands: Demands, allowed: set[str], 
         return False
     if demands.ignore_unfixed and vulnerability.fix in UNFIXED:
         return False
-    fresh = demands.grace and now - vulnerability.published < demands.grace
-    return not (vulnerability.published and fresh)
+    if not (demands.grace and vulnerability.published):
+        return True
+    return not -SKEW_SECONDS <= now - vulnerability.published < demands.grace
 
 
 def _names(vulnerability: Vulnerability) -> list[str]:
