@@ -185,6 +185,24 @@ def test_the_older_time_counts_in_an_attestation() -> None:
         assert brief(document) == f"Trivy {scanned} of index\n"
 
 
+def test_an_advisory_of_several_vulnerabilities_is_no_other_name_of_one() -> None:
+    def aliases(known: str, *related: str) -> tuple[str, ...]:
+        match = {
+            "vulnerability": {"id": known, "severity": "Critical"},
+            "artifact": {"name": "openssl", "version": "1"},
+            "relatedVulnerabilities": [{"id": name} for name in related],
+        }
+        value = {**load("grype.index"), "matches": [match], "ignoredMatches": []}
+        document = read(json.dumps(value).encode())
+        assert isinstance(document, ScanEvidence)
+        return document.vulnerabilities[0].aliases
+
+    assert aliases("GHSA-a-b-c", "CVE-2026-1") == ("CVE-2026-1",)
+    assert aliases("CVE-2026-1", "cve-2026-1", "GHSA-a-b-c") == ("GHSA-a-b-c",)
+    assert aliases("ELSA-2026-1", "CVE-2026-1", "CVE-2026-2") == ()
+    assert aliases("CVE-2026-1", "CVE-2026-2") == ()
+
+
 def test_an_attestation_may_carry_grype_s_json() -> None:
     predicate = {"scanner": {"result": load("grype.index")}, "metadata": {}}
     document = read_predicate(VULN, predicate, frozenset(("sha256:" + "a" * 64,)))

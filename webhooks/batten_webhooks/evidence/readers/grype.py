@@ -5,7 +5,7 @@ https://github.com/anchore/grype, grype/presenter/models: Document, Match, Ignor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import field
 
@@ -191,7 +191,6 @@ def _found(match: Match) -> Vulnerability:
         url = package_url(artifact.purl)
         name = url.package if url else name
     known = identifier(detail.id) or UNNAMED
-    related = (identifier(one.id) for one in (match.related_vulnerabilities or ())[:MOST_ALIASES])
     return vulnerability(
         id=known,
         severity=severity(detail.severity),
@@ -199,8 +198,17 @@ def _found(match: Match) -> Vulnerability:
         installed=text(artifact.version),
         fixed_in=text(", ".join((fix.versions or ())[:MOST_ALIASES])),
         fix=fix.state if fix.state in FIXES else "unknown",
-        aliases=tuple(dict.fromkeys(one for one in related if one not in ("", known))),
+        aliases=_aliases(known, match.related_vulnerabilities or ()),
     )
+
+
+def _aliases(known: str, related: Sequence[Named]) -> tuple[str, ...]:
+    """Its other names. An advisory of several vulnerabilities, as Oracle has, is none of them: what
+    is said of one of them is not said of all."""
+    names = dict.fromkeys(identifier(one.id) for one in related[:MOST_ALIASES])
+    if len({name for name in (known, *names) if name.startswith("CVE-")}) > 1:
+        return ()
+    return tuple(name for name in names if name not in {"", known})
 
 
 READER = Reader(FORMAT, frozenset(("matches", "descriptor")), read)
