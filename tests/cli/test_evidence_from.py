@@ -101,6 +101,14 @@ def test_digests_that_the_scan_does_not_name_are_said(tmp_path: Path) -> None:
     assert named["metadata"]["name"] == MANIFEST.replace(":", "-")
 
 
+def test_a_time_that_cannot_be_written_down_is_none(tmp_path: Path) -> None:
+    report = trivy(IMAGE, CRITICAL, **BOTH)
+    found = report["Results"][0]["Vulnerabilities"][0]
+    found["PublishedDate"] = "9999-12-31T23:59:59-23:59"
+    evidence = evidence_of(make(tmp_path, written(tmp_path, "trivy.json", report)))
+    assert [each.published for each in evidence.vulnerabilities] == [0.0]
+
+
 @pytest.mark.parametrize(
     ("products", "lifted"),
     [((), True), ((f"pkg:oci/app@{INDEX.replace(':', '%3A')}",), True), ((MANIFEST,), False)],

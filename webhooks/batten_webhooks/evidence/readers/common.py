@@ -55,6 +55,7 @@ _TIME = re.compile(
     re.ASCII,
 )
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_LONGEST = (datetime.max.replace(microsecond=0, tzinfo=UTC) - _EARLIEST).total_seconds()
 
 T = TypeVar("T")
 
@@ -134,7 +135,8 @@ def digests(names: Iterable[str | None]) -> frozenset[str]:
 
 
 def moment(value: str | None) -> float:
-    """RFC 3339 in Unix seconds; 0 for what is none, has no zone or is before 2000."""
+    """RFC 3339 in Unix seconds; 0 for what is none, has no zone, or is in UTC before 2000 or after
+    9999, which nobody could write down."""
     return _moment(value) if value and len(value) <= 64 else 0.0
 
 
@@ -153,7 +155,9 @@ def _moment(value: str) -> float:
         seconds = (at - _EARLIEST).total_seconds()
     except (ValueError, OverflowError):
         return 0.0
-    return _EARLIEST.timestamp() + seconds + float(fraction or 0) if seconds >= 0 else 0.0
+    if not 0 <= seconds <= _LONGEST:
+        return 0.0
+    return _EARLIEST.timestamp() + min(seconds + float(fraction or 0), _LONGEST)
 
 
 def older(first: float, second: float) -> float:
