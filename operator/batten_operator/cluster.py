@@ -11,12 +11,13 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import ClientError, ClientResponse
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from msgspec import Raw, Struct, field
 
 # It tells of a missing file, of which our own error tells.
 logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.ERROR)
@@ -30,6 +31,20 @@ MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 
 Object = dict[str, Any]
+T = TypeVar("T")
+
+
+class ListMeta(Struct, frozen=True):
+    version: str = field(default="", name="resourceVersion")
+    token: str = field(default="", name="continue")
+
+
+class Page(Struct, frozen=True):
+    """Of a list. Its items are not decoded yet: all of them at once would take many times the
+    memory of their bytes."""
+
+    metadata: ListMeta
+    items: list[Raw] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +102,11 @@ class Cluster:
     async def get(self, path: str) -> Object:
         return await self._call(_Request("GET", path))
 
-    async def page(self, path: str, most: int, token: str = "") -> Object:
+    async def page(self, path: str, most: int, token: str = "") -> Page:
         """Of a list as many items, from where its token says."""
         query = (("limit", str(most)), *((("continue", token),) if token else ()))
-        return await self._call(_Request("GET", path, query=query))
+        request = _Request("GET", path, query=query)
+        return _decoded(request, await self._body(request), Page)
 
     async def create(self, path: str, value: Object) -> Object:
         return await self._call(_Request("POST", path, value))
@@ -126,7 +142,7 @@ class Cluster:
                 if response.status >= 400:
                     raise ApiError(f"{request}: HTTP {response.status}", response.status)
                 async for line in _lines(response):
-                    yield _object(request, response.status, line)
+                    yield _decoded(request, line, Object)
             finally:
                 response.close()
 
@@ -156,16 +172,20 @@ class Cluster:
 
     async def _call(self, request: _Request) -> Object:
         """Raises ApiError, and nothing else."""
+        return _decoded(request, await self._body(request), Object)
+
+    async def _body(self, request: _Request) -> bytes:
+        """Raises ApiError, and nothing else."""
         with _told(request, f"no answer within {CALL_SECONDS:g} s"):
             async with asyncio.timeout(CALL_SECONDS):
                 response = await self._open(request, CALL_SECONDS)
                 status, body = response.status, await response.read()
         if status == 401:
             await self.close()
-        answer = _object(request, status, body)
         if status >= 400:
+            answer = _decoded(request, body, Object, status)
             raise ApiError(f"{request}: {answer.get('message') or f'HTTP {status}'}", status)
-        return answer
+        return body
 
     async def _open(self, request: _Request, seconds: float) -> ClientResponse:
         """The answer's body is not read yet."""
@@ -196,10 +216,10 @@ def _told(request: _Request, silence: str) -> Iterator[None]:
         raise ApiError(f"{request}: {error or type(error).__name__}") from None
 
 
-def _object(request: _Request, status: int, body: bytes) -> Object:
+def _decoded(request: _Request, body: bytes, shape: type[T], status: int = 200) -> T:
     """Raises ApiError."""
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ApiError(f"{request}: HTTP {status}, no JSON", status) from None
 

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from secrets import SystemRandom
 from typing import Any, NoReturn
 
+import msgspec
+
 from batten_operator.cluster import ApiError, Cluster, Object
 
 logger = logging.getLogger(__name__)
 
-PAGE = 100
+# One is of a megabyte at most, and webhooks have 256 of them.
+PAGE = 20
 RETRY_SECONDS = (1.0, 30.0)
 # Until the kind is defined.
 ABSENT_SECONDS = 15.0
@@ -72,10 +75,10 @@ class Informer:
         token = version = ""
         while True:
             page = await self._cluster.page(self._path, PAGE, token)
-            for item in page.get("items") or ():
-                seen.add(self._take(item))
-            version = str(page["metadata"].get("resourceVersion") or "")
-            token = page["metadata"].get("continue") or ""
+            for item in page.items or ():
+                seen.add(self._take(msgspec.json.decode(item)))
+                await asyncio.sleep(0)  # reviews and the Lease wait for one of them at most
+            version, token = page.metadata.version, page.metadata.token
             if not token:
                 self._keep(seen)
                 return version

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from batten_webhooks.evidence.model import Fix, ScanEvidence, Severity, Statement, Status
 from batten_webhooks.evidence.model import Vulnerability as Found
+from batten_webhooks.evidence.readers.common import vulnerability
 from batten_webhooks.reference import InvalidReference, parse_reference
 from batten_webhooks.resources.exception import Time
 from batten_webhooks.resources.invalid import validated
@@ -189,7 +190,7 @@ def _evidence(spec: ImageScanSpec, digests: frozenset[str]) -> ScanEvidence | No
         scanned=_seconds(spec.scanned_at),
         database=_seconds(spec.scanner.database_updated_at),
         vulnerabilities=tuple(
-            Found(
+            vulnerability(
                 each.id,
                 each.severity,
                 each.package,
