@@ -63,7 +63,7 @@ class Controller:
         self._pinner: Pinner | None = None
         self._scanner: Scanner | None = None
         self._running: RunningScans | None = None
-        self._stored = StoredScans(cluster)
+        self._stored = StoredScans(cluster, settings.namespace)
         self._namespace = settings.namespace
         self._bad: set[tuple[Owner, str]] = set()
         self._judged = policies.governance

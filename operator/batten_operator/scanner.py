@@ -24,7 +24,7 @@ from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster, Object
 from batten_operator.events import Events, of_scan
 from batten_operator.logs import fields
-from batten_operator.stored_scans import SCANS, StoredScans
+from batten_operator.stored_scans import SCANS, StoredScans, is_own
 from batten_webhooks.evidence.model import MOST_BYTES, ScanEvidence, Unreadable
 from batten_webhooks.evidence.readers import read
 from batten_webhooks.images.keyring import Keyring, login_key
@@ -132,10 +132,12 @@ class Scanner:
             await self._write(scan.name, status)
 
     async def _write(self, name: str, status: Object, evidence: ScanEvidence | None = None) -> None:
-        """What was found, then how far it is. Raises ApiError."""
+        """What was found, then how far it is. Raises ApiError and ScanFailed."""
         path = f"{SCANS}/{name}"
         current = await self.cluster.get(path)
         if evidence is not None:
+            if not is_own(current, self.namespace):
+                raise ScanFailed("the ImageScan was changed by somebody else meanwhile")
             spec = current["spec"]
             made = image_scan(name, spec["image"], evidence, spec["platform"], spec["digests"])
             wanted = {**current, "spec": {**made["spec"], "request": spec["request"]}}

@@ -121,7 +121,8 @@ class _Parts:
         policies = Policies(settings.policy, paths, cluster)
         registries = _Registries(settings, metrics) if settings.look_up_images else None
         controller = Controller(cluster, policies, metrics, settings, identity)
-        images, profiles, scans = None, Profiles(cluster), StoredScans(cluster)
+        images, profiles = None, Profiles(cluster)
+        scans = StoredScans(cluster, settings.namespace)
         if registries is not None:
             images = ImageFacts(
                 cluster,

@@ -16,6 +16,7 @@ from batten_webhooks.authorship import WRITTEN_BY
 from batten_webhooks.evidence.collect import Stored
 from batten_webhooks.evidence.model import ScanEvidence, Unreadable
 from batten_webhooks.evidence.readers import read_report
+from batten_webhooks.messages import printable
 from batten_webhooks.resources import ClusterScan, Invalid, read_image_scan
 from batten_webhooks.resources.model import API_VERSION, GROUP, VERSION
 
@@ -38,8 +39,25 @@ MOST_FOUND, MOST_FOUND_OF_ONE = 400_000, 100_000
 MOST_OF_IMAGE = 20
 
 
+def author_of(item: Any) -> str:
+    """Who wrote what a scan says, "" where nobody knows."""
+    return str((item["metadata"].get("annotations") or {}).get(WRITTEN_BY) or "")
+
+
+def is_own(item: Any, namespace: str) -> bool:
+    """Whether the operator wrote it, from its Namespace.
+
+    Whoever else may write an ImageScan would have its request read Secrets that are not his, run
+    any PodTemplate, and what is found vouched for by us.
+    """
+    return author_of(item).startswith(f"system:serviceaccount:{namespace}:")
+
+
 class StoredScans:
-    def __init__(self, cluster: Cluster) -> None:
+    """`requests` are the scans that the operator asked for itself, from `namespace`."""
+
+    def __init__(self, cluster: Cluster, namespace: str = "") -> None:
+        self._namespace = namespace
         self._changes = 0
         self._changed: dict[str, int] = {}
         self.requests: dict[str, ClusterScan] = {}
@@ -96,8 +114,7 @@ class StoredScans:
             )
             return
         self._count(key[0], 1, len(evidence.vulnerabilities))
-        author = str((item["metadata"].get("annotations") or {}).get(WRITTEN_BY) or "")
-        self._stored[kind, key] = Stored(kind, key[1], key[0], author, evidence)
+        self._stored[kind, key] = Stored(kind, key[1], key[0], author_of(item), evidence)
         self._changes += 1
         for digest in evidence.digests:
             self._by_digest.setdefault(digest, set()).add((kind, key))
@@ -121,8 +138,11 @@ class StoredScans:
 
     def _scan(self, item: Any) -> ScanEvidence | None:
         scan = read_image_scan({"apiVersion": API_VERSION, "kind": "ImageScan", **item})
-        if scan.request is not None:
+        if scan.request is not None and is_own(item, self._namespace):
             self.requests[scan.name] = scan
+        elif scan.request is not None:
+            author = printable(author_of(item)) or "nobody knows whom"
+            logger.warning("scan asked for by others", extra=fields(name=scan.name, author=author))
         return scan.evidence
 
     def _gone(self, kind: str, key: Key) -> None:
