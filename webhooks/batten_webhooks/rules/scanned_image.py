@@ -102,6 +102,9 @@ class Source:
     identity: Annotated[str, "Of Attestations signed without a key: who must have signed."] = ""
 
     def __post_init__(self) -> None:
+        for name in ("namespaces", "users"):
+            if not all(text.strip() for text in getattr(self, name)):
+                raise ValueError(f"{name} must not hold an empty name: it would be nobody's")
         attested = self.kind == "Attestation"
         if attested and (self.namespaces or self.users):
             raise ValueError("namespaces and users are not of an Attestation: it is signed")
