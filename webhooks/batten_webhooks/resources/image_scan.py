@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,8 +40,19 @@ def _reference(text: str) -> str:
     return text
 
 
+_DIGEST = r"^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$"
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch(_DIGEST.strip("^$"), text):
+        raise ValueError("must be a digest: sha256: and 64 digits, or sha512: and 128")
+    return text
+
+
 Digest = Annotated[
-    str, Field(pattern=r"^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$", max_length=135)
+    str,
+    AfterValidator(_digest),
+    Field(max_length=135, json_schema_extra={"pattern": _DIGEST}),
 ]
 Reference = Annotated[str, AfterValidator(_reference), Field(max_length=500)]
 
