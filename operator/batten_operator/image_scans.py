@@ -134,7 +134,7 @@ class ImageScans:
         known = self._collected.get(key)
         if known is not None and known.made_of == made_of:
             return known.scans
-        stored = self.stored.of(mine)
+        stored = self.stored.of(mine, sources)
         scans = collect(digest, platforms, sources, stored, _outcomes(beside))
         self._collected[key] = _Collected(made_of, scans)
         return scans

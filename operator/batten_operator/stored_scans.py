@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -13,12 +13,13 @@ from batten_operator.cluster import Cluster
 from batten_operator.informer import Informer, Key
 from batten_operator.logs import fields
 from batten_webhooks.authorship import WRITTEN_BY
-from batten_webhooks.evidence.collect import Stored
+from batten_webhooks.evidence.collect import Stored, trusted
 from batten_webhooks.evidence.model import ScanEvidence, Unreadable
 from batten_webhooks.evidence.readers import read_report
 from batten_webhooks.messages import printable
 from batten_webhooks.resources import ClusterScan, Invalid, read_image_scan
 from batten_webhooks.resources.model import API_VERSION, GROUP, VERSION
+from batten_webhooks.rules.scanned_image import Source
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +81,20 @@ class StoredScans:
         for informer in self._informers:
             await informer.listed.wait()
 
-    def of(self, digests: Iterable[str]) -> list[Stored]:
-        """Those of any of the digests, in the order of their names."""
+    def of(self, digests: Iterable[str], sources: Sequence[Source] = ()) -> list[Stored]:
+        """Those of any of the digests, in the order of their names. Of one namespace the newest few
+        that a source trusts, and as few others, which keep none of these out."""
         keys = {key for digest in digests for key in self._by_digest.get(digest, ())}
-        counted = Counter[str]()
+        counted = Counter[tuple[str, bool]]()
         found = []
-        for kind, key in sorted(keys):
-            counted[key[0]] += 1
-            if not key[0] or counted[key[0]] <= MOST_OF_IMAGE:
-                found.append(self._stored[kind, key])
-        return found
+        newest = sorted(keys, key=lambda key: (-self._stored[key].evidence.scanned, key))
+        for key in newest:
+            stored = self._stored[key]
+            place = stored.namespace, trusted(stored, sources)
+            counted[place] += 1
+            if not stored.namespace or counted[place] <= MOST_OF_IMAGE:
+                found.append(key)
+        return [self._stored[key] for key in sorted(found)]
 
     def version(self, digests: Iterable[str]) -> tuple[int, ...]:
         """It differs whenever anything that is stored of the digests does."""

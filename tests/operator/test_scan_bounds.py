@@ -10,6 +10,8 @@ from batten_scans import AMD64, digest
 from batten_operator import stored_scans
 from batten_operator.cluster import Cluster
 from batten_operator.stored_scans import StoredScans
+from batten_webhooks.authorship import WRITTEN_BY
+from batten_webhooks.rules.scanned_image import Source
 
 NOW = "2026-11-20T00:00:00Z"
 
@@ -98,6 +100,30 @@ def test_one_namespace_tells_only_so_much_of_one_image(scans: StoredScans) -> No
     take(scans, report("good", "one"))
     assert len(names(scans)) == stored_scans.MOST_OF_IMAGE + 1
     assert "good/one" in names(scans)
+
+
+def test_what_nobody_trusts_keeps_nothing_out_that_somebody_does(scans: StoredScans) -> None:
+    """A bad scan by Trivy Operator, in a Namespace whose own write reports with names before it."""
+    operator = "system:serviceaccount:trivy-system:trivy-operator"
+    for number in range(30):
+        take(scans, report("evil", f"{number:02}"))
+    bad = report("evil", "zz")
+    bad["metadata"]["annotations"] = {WRITTEN_BY: operator}
+    take(scans, bad)
+    sources = (Source("VulnerabilityReport", users=(operator,)),)
+    found = [each.name for each in scans.of([AMD64.manifest], sources)]
+    assert len(found) == stored_scans.MOST_OF_IMAGE + 1
+    assert found[-1] == "zz"
+
+
+def test_of_many_that_are_trusted_the_newest_count(scans: StoredScans) -> None:
+    for number in range(30):
+        value = report("shop", f"{number:02}")
+        value["report"]["updateTimestamp"] = f"2026-11-{number + 1:02}T00:00:00Z"
+        take(scans, value)
+    sources = (Source("VulnerabilityReport", namespaces=("shop",)),)
+    found = [each.name for each in scans.of([AMD64.manifest], sources)]
+    assert found == [f"{number:02}" for number in range(10, 30)]
 
 
 def test_what_changes_of_one_image_changes_nothing_of_another(scans: StoredScans) -> None:

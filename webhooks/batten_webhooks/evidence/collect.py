@@ -59,13 +59,21 @@ def named(platforms: Iterable[PlatformImage]) -> tuple[Platform, ...]:
 def _of_cluster(sources: Sequence[Source], stored: Iterable[Stored]) -> Iterator[Outcome]:
     """One that any source trusts counts; of the others why not is told."""
     for each in stored:
-        kind = "ImageScan" if each.kind == "ImageScan" else "VulnerabilityReport"
-        asked = [source for source in sources if source.kind == kind]
-        doubts = [_doubt(each, source) for source in asked]
+        doubts = _doubts(each, sources)
         if "" in doubts:
             yield Found(each.origin, each.evidence)
         elif doubts:
             yield Rejected(each.origin, "forged", doubts[0])
+
+
+def trusted(stored: Stored, sources: Iterable[Source]) -> bool:
+    """By any of the sources."""
+    return "" in _doubts(stored, sources)
+
+
+def _doubts(stored: Stored, sources: Iterable[Source]) -> list[str]:
+    kind = "ImageScan" if stored.kind == "ImageScan" else "VulnerabilityReport"
+    return [_doubt(stored, source) for source in sources if source.kind == kind]
 
 
 def _doubt(stored: Stored, source: Source) -> str:
