@@ -15,8 +15,9 @@ from batten_webhooks.evidence.attestations.cache import Attestations
 from batten_webhooks.evidence.attestations.model import Found
 from batten_webhooks.evidence.attested import outcomes, trusts
 from batten_webhooks.evidence.collect import Outcome, collect
+from batten_webhooks.evidence.model import ScanEvidence
 from batten_webhooks.evidence.scans import Rejected, Scans
-from batten_webhooks.images.bounded import Bounded
+from batten_webhooks.images.bounded import Weighed
 from batten_webhooks.images.cache import Images
 from batten_webhooks.images.content import PlatformImage
 from batten_webhooks.images.errors import RegistryError
@@ -26,7 +27,8 @@ from batten_webhooks.reference import Reference
 from batten_webhooks.rules.rule import Missing
 from batten_webhooks.rules.scanned_image import Source
 
-MOST = 4_000
+# Images, and what was found of them all: of one there may be an attestation for each night.
+MOST, MOST_HELD = 4_000, 400_000
 BESIDE = "what is beside the image"
 
 Platforms = tuple[PlatformImage, ...]
@@ -49,7 +51,9 @@ class ImageScans:
     attestations: Attestations
 
     def __post_init__(self) -> None:
-        self._collected = Bounded[tuple[str, str, tuple[Source, ...]], _Collected](MOST)
+        self._collected = Weighed[tuple[str, str, tuple[Source, ...]], _Collected](
+            MOST, MOST_HELD, lambda each: _weight(each.scans)
+        )
 
     def known(
         self, inquiry: Inquiry, digests: Digests, keyring: Keyring
@@ -162,6 +166,15 @@ def _marks(beside: Beside) -> tuple[str, ...]:
         return (str(beside),)
     rejected = (str(each) for each in beside.rejected)
     return (*(each.digest for each in beside.verified), "", *rejected, "", *beside.told)
+
+
+def _weight(scans: Scans) -> int:
+    """What was found, and what is said of it."""
+    documents = (each.document for each in scans.found)
+    return sum(
+        len(each.statements) + (len(each.vulnerabilities) if isinstance(each, ScanEvidence) else 0)
+        for each in documents
+    )
 
 
 def _outcomes(beside: Iterable[Beside]) -> list[Outcome]:

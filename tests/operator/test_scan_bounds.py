@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from batten_scans import AMD64, digest
 
-from batten_operator import stored_scans
+from batten_operator import image_scans, stored_scans
 from batten_operator.cluster import Cluster
+from batten_operator.image_scans import ImageScans
 from batten_operator.stored_scans import StoredScans
 from batten_webhooks.authorship import WRITTEN_BY
+from batten_webhooks.reference import parse_reference
 from batten_webhooks.rules.scanned_image import Source
 
 NOW = "2026-11-20T00:00:00Z"
@@ -124,6 +126,21 @@ def test_of_many_that_are_trusted_the_newest_count(scans: StoredScans) -> None:
     sources = (Source("VulnerabilityReport", namespaces=("shop",)),)
     found = [each.name for each in scans.of([AMD64.manifest], sources)]
     assert found == [f"{number:02}" for number in range(10, 30)]
+
+
+def test_what_was_collected_is_held_by_its_weight(
+    scans: StoredScans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one image there may be an attestation for each night, of thousands of vulnerabilities."""
+    monkeypatch.setattr(image_scans, "MOST_HELD", 20)
+    unasked: Any = None
+    known = ImageScans(unasked, scans, unasked)
+    sources = (Source("VulnerabilityReport", namespaces=("shop",)),)
+    for name in ("one", "two", "three"):
+        take(scans, report("shop", name, 9, image=digest(name)))
+        collected = known._collect(parse_reference("app"), digest(name), (), sources, [])
+        assert [each.origin for each in collected.found] == [f'VulnerabilityReport "shop/{name}"']
+    assert [key[1] for key in known._collected] == [digest("two"), digest("three")]
 
 
 def test_what_changes_of_one_image_changes_nothing_of_another(scans: StoredScans) -> None:

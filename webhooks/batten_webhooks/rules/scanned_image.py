@@ -319,7 +319,8 @@ def demands(parameters: Parameters) -> Demands:
     )
 
 
-_remembered = lru_cache(maxsize=2048)(judge)
+# Of one second, few enough that what is forgotten elsewhere is not kept here.
+_remembered = lru_cache(maxsize=256)(judge)
 
 
 # --- words --------------------------------------------------------------------------------------
