@@ -94,14 +94,24 @@ class Scanner:
         for gone in self._failed.keys() - self.scans.requests.keys():
             del self._failed[gone]
         now = time.monotonic()
-        for name, scan in sorted(self.scans.requests.items()):
-            failure = self._failed.get(name)
-            if len(self._running) >= MOST_AT_ONCE:
-                return
-            if name in self._running or (failure is not None and failure.until > now):
-                continue
-            if scan.evidence is None or self.due(scan):
-                self._running[name] = asyncio.create_task(self._scan(scan))
+        wanted = {
+            name: scan
+            for name, scan in self.scans.requests.items()
+            if name not in self._running
+            and (name not in self._failed or self._failed[name].until <= now)
+            and (scan.evidence is None or self.due(scan))
+        }
+        while wanted and len(self._running) < MOST_AT_ONCE:
+            name = min(wanted, key=lambda name: self._turn(wanted[name]))
+            self._running[name] = asyncio.create_task(self._scan(wanted.pop(name)))
+
+    def _turn(self, scan: ClusterScan) -> tuple[int, int, str]:
+        """The least comes first: a Namespace whose images take long, or fail, keeps no other one
+        waiting."""
+        requests = [self.scans.requests.get(name) for name in self._running]
+        running = sum(_namespace(each) == _namespace(scan) for each in requests)
+        failure = self._failed.get(scan.name)
+        return running, failure.count if failure is not None else 0, scan.name
 
     async def _scan(self, scan: ClusterScan) -> None:
         try:
@@ -232,6 +242,11 @@ class Scanner:
         if len(printed) > MOST_BYTES:
             raise ScanFailed(f"it printed more than {MOST_BYTES} bytes")
         return printed
+
+
+def _namespace(scan: ClusterScan | None) -> str:
+    """Of the Pod that it is for."""
+    return scan.request.namespace if scan is not None and scan.request is not None else ""
 
 
 def job(

@@ -90,3 +90,45 @@ def test_nothing_is_vouched_for_in_what_others_changed_meanwhile(author: str) ->
         with pytest.raises(ScanFailed, match="changed by somebody else"):
             asyncio.run(scanner._write(name, {"phase": "Complete"}, found))
         assert cluster.written == []
+
+
+def test_one_namespace_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With images that take long, or fail, and whose digests come first."""
+    cluster = Cluster()
+    scans = StoredScans(cluster, NAMESPACE)
+
+    def ask(name: str, namespace: str) -> None:
+        value = asked(OURS)
+        value["metadata"]["name"] = name
+        value["spec"]["request"]["namespace"] = namespace
+        scans._take("ImageScan", ("", name), value)
+
+    async def none(*_: Any) -> Keyring:
+        return Keyring(())
+
+    async def look() -> list[list[str]]:
+        budget = WriteBudget(1000.0)
+        events = Events(cluster, budget, "test")
+        scanner = Scanner(cluster, NAMESPACE, scans, budget, events, none, lambda _: False)
+        ended = asyncio.Event()
+
+        async def scan(_: Any) -> None:
+            await ended.wait()
+
+        monkeypatch.setattr(scanner, "_scan", scan)
+        started = []
+        for _ in range(2):
+            ended.clear()
+            scanner._look()
+            started.append(sorted(scanner._running))
+            for name in scanner._running:
+                scans._gone("ImageScan", ("", name))
+            ended.set()
+            await asyncio.sleep(0.01)
+        return started
+
+    for number in range(9):
+        ask(f"a-{number}", "evil")
+    ask("z-1", "good")
+    ask("z-2", "better")
+    assert asyncio.run(look()) == [["a-0", "z-1", "z-2"], ["a-1", "a-2", "a-3"]]
