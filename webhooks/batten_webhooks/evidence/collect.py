@@ -9,6 +9,7 @@ from msgspec import Struct
 from batten_webhooks.evidence.model import ScanEvidence
 from batten_webhooks.evidence.scans import Found, Platform, Rejected, Scans
 from batten_webhooks.images.content import PlatformImage
+from batten_webhooks.messages import printable
 from batten_webhooks.rules.scanned_image import Source
 
 
@@ -86,5 +87,5 @@ def _doubt(stored: Stored, source: Source) -> str:
     if source.users and stored.author not in source.users:
         if not stored.author:
             return "is older than what notes who writes such: have it written again"
-        return f"was written by {stored.author}, whom the policy does not trust"
+        return f"was written by {printable(stored.author)}, whom the policy does not trust"
     return ""

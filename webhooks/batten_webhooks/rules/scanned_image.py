@@ -71,8 +71,8 @@ from batten_webhooks.rules.rule import WARN, Context, Facts, Rule, shown
 from batten_webhooks.verdict import Finding, Unknown
 from batten_webhooks.workload import Workload
 
-# More vulnerabilities, and more reasons, are only counted.
-MOST_TOLD = 5
+# More vulnerabilities, and more reasons, are only counted; longer ones are cut.
+MOST_TOLD, LONGEST_TOLD = 5, 300
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _CVE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9:._]{2,99}")
@@ -357,7 +357,8 @@ def _bad(bad: tuple[Bad, ...]) -> tuple[str, str]:
     )
     upgrade = f"upgrade to {', '.join(_cut(list(fixes)))}" if fixes else "take another image"
     return f"{detail}; says {bad[0].origin}", (
-        f"{upgrade}; or say in VEX, or in the policy's allow list, why {worst.id} does not matter"
+        f"{upgrade}; or say in VEX, or in the policy's allow list, why {_plain(worst.id)} does not"
+        " matter"
     )
 
 
@@ -369,7 +370,14 @@ def _vulnerability(bad: Bad) -> str:
 
 def _cut(texts: tuple[str, ...] | list[str]) -> list[str]:
     more = len(texts) - MOST_TOLD
-    return [*texts[:MOST_TOLD], *([f"{more} more"] if more > 0 else [])]
+    return [*map(_plain, texts[:MOST_TOLD]), *([f"{more} more"] if more > 0 else [])]
+
+
+def _plain(text: str) -> str:
+    """Users' names and scanners' words are in it: none forges lines or colours a terminal."""
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
+    return text if len(text) <= LONGEST_TOLD else f"{text[: LONGEST_TOLD - 1]}…"
 
 
 def _short(digest: str) -> str:
