@@ -32,8 +32,8 @@ ASKING = (
 )
 BLOCKED = (
     "import sys\n"
-    "for name in ('kopf', 'kubernetes', 'aiohttp', 'cryptography',"
-    " 'azure', 'botocore', 'google'):\n"
+    "for name in ('kopf', 'kubernetes', 'aiohttp', 'yarl', 'multidict', 'cryptography', 'nacl',"
+    " 'sigstore', 'azure', 'botocore', 'google'):\n"
     "    sys.modules[name] = None\n"
 )
 

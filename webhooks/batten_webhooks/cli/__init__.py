@@ -5,7 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-LIBRARIES_OF_EXTRAS = ("kubernetes", "aiohttp", "cryptography")
+# By what is missing first: yarl comes with aiohttp.
+LIBRARIES_OF_EXTRAS = {
+    "kubernetes": "kubernetes",
+    "aiohttp": "aiohttp",
+    "yarl": "aiohttp",
+    "cryptography": "cryptography",
+}
 
 
 class CannotRun(Exception):
@@ -17,8 +23,8 @@ def command_module(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library not in LIBRARIES_OF_EXTRAS:
+        library = LIBRARIES_OF_EXTRAS.get((error.name or "").partition(".")[0])
+        if library is None:
             raise
         extra = "audit" if name.startswith("batten_operator") else "images"
         if library == "cryptography":
