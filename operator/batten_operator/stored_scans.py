@@ -33,7 +33,7 @@ KINDS = {
 # What is held, scans and their vulnerabilities, in all and of one namespace, whose own may write
 # reports: nobody's keep others' out. What is beyond is told in the log, and does not count.
 MOST_SCANS, MOST_SCANS_OF_ONE = 50_000, 5_000
-MOST_FOUND, MOST_FOUND_OF_ONE = 400_000, 100_000
+MOST_FOUND, MOST_FOUND_OF_ONE = 250_000, 60_000
 
 
 # Of one image, from one namespace.
