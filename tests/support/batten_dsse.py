@@ -46,11 +46,22 @@ def pem(public: Any) -> str:
     return text.decode()
 
 
-def statement(digest: str, predicate: Any = None, kind: str = STATEMENT) -> bytes:
+def statement(
+    digest: str,
+    predicate: Any = None,
+    kind: str = STATEMENT,
+    *,
+    predicate_type: str = PREDICATE,
+) -> bytes:
     algorithm, _, digits = digest.partition(":")
     subjects = [{"name": "image", "digest": {algorithm: digits}}]
     return json.dumps(
-        {"_type": kind, "subject": subjects, "predicateType": PREDICATE, "predicate": predicate}
+        {
+            "_type": kind,
+            "subject": subjects,
+            "predicateType": predicate_type,
+            "predicate": predicate,
+        }
     ).encode()
 
 
