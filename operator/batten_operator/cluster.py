@@ -162,7 +162,8 @@ class Cluster:
                 finally:
                     response.close()
         if response.status >= 400:
-            raise ApiError(f"{request}: HTTP {response.status}", response.status)
+            why = _object(request, response.status, bytes(body)).get("message")
+            raise ApiError(f"{request}: {why or f'HTTP {response.status}'}", response.status)
         return bytes(body[: most + 1])
 
     async def close(self) -> None:

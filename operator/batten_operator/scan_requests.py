@@ -1,14 +1,17 @@
 """What webhooks have seen that nobody has scanned: an ImageScan for the controller to fill.
 
-Its name is the digest's, so that many who ask make one; never waited for, and few a second.
+Its name is the digest's and the repository's, so that many who ask make one, and nobody keeps
+others waiting with a repository of his own. Never waited for, and few a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import NoReturn
 
 from batten_operator.budget import WriteBudget
@@ -17,6 +20,8 @@ from batten_operator.logs import fields
 from batten_operator.stored_scans import SCANS
 from batten_webhooks.images.bounded import Bounded
 from batten_webhooks.inquiry import WantedScan
+from batten_webhooks.reference import parse_reference
+from batten_webhooks.resources.image_scan import MOST_SECRETS
 from batten_webhooks.resources.model import API_VERSION
 
 logger = logging.getLogger(__name__)
@@ -26,6 +31,7 @@ MOST_WAITING = 200
 # What was asked for is not asked for again so soon.
 AGAIN_SECONDS = 30.0
 MOST_REMEMBERED = 2_000
+_NAME = re.compile(r"(sha256-[a-f0-9]{64}|sha512-[a-f0-9]{128})-[a-f0-9]{8}")
 
 
 class ScanRequests:
@@ -39,7 +45,7 @@ class ScanRequests:
         """Drops what was asked for of late, and what is too much."""
         now = time.monotonic()
         for wanted in scans:
-            name = name_of(wanted.platform.manifest)
+            name = name_of(wanted.image, wanted.platform.manifest)
             again = now - self._asked.get(name, -AGAIN_SECONDS) >= AGAIN_SECONDS
             if again and not self._waiting.full():
                 self._asked[name] = now
@@ -58,9 +64,16 @@ class ScanRequests:
                     )
 
 
-def name_of(digest: str) -> str:
-    """Of the ImageScan of one platform's manifest."""
-    return digest.replace(":", "-")
+def name_of(image: str, digest: str) -> str:
+    """Of the ImageScan of one platform's manifest, in the repository that the image is of."""
+    repository = sha256(parse_reference(image).name.encode()).hexdigest()
+    return f"{digest.replace(':', '-')}-{repository[:8]}"
+
+
+def digest_of(name: str) -> str:
+    """What is scanned for an ImageScan of this name, "" where it is none of `name_of`."""
+    algorithm, _, rest = name.partition("-")
+    return f"{algorithm}:{rest.partition('-')[0]}" if _NAME.fullmatch(name) else ""
 
 
 def request(wanted: WantedScan) -> Object:
@@ -69,7 +82,7 @@ def request(wanted: WantedScan) -> Object:
     return {
         "apiVersion": API_VERSION,
         "kind": "ImageScan",
-        "metadata": {"name": name_of(platform.manifest)},
+        "metadata": {"name": name_of(wanted.image, platform.manifest)},
         "spec": {
             "image": wanted.image,
             "digests": sorted({wanted.digest, *platform.digests}),
@@ -77,7 +90,7 @@ def request(wanted: WantedScan) -> Object:
             "request": {
                 "template": wanted.template,
                 "namespace": wanted.namespace,
-                "pullSecrets": sorted(set(wanted.pull_secrets)),
+                "pullSecrets": sorted(set(wanted.pull_secrets))[:MOST_SECRETS],
             },
         },
     }

@@ -3,7 +3,8 @@
 The Job is made from a PodTemplate of our own Namespace and prints what its scanner found, in any
 format that `batten evidence from` reads. It is told the image by BATTEN_IMAGE, by digest, and
 BATTEN_PLATFORM; it gets the Pod's credentials for the image's registry and nothing else of the
-Pod's. What it found is written into the ImageScan that asked for it.
+Pod's. What it found is written into the ImageScan that asked for it, and of that alone which was
+scanned: whoever may write an ImageScan must not have us vouch for another image.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from datetime import UTC, datetime
 from typing import NoReturn
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster, Object
 from batten_operator.events import Events, of_scan
 from batten_operator.logs import fields
+from batten_operator.scan_requests import digest_of
 from batten_operator.stored_scans import SCANS, StoredScans, is_own
 from batten_webhooks.evidence.model import MOST_BYTES, ScanEvidence, Unreadable
 from batten_webhooks.evidence.readers import read
@@ -149,7 +153,7 @@ class Scanner:
             if not is_own(current, self.namespace):
                 raise ScanFailed("the ImageScan was changed by somebody else meanwhile")
             spec = current["spec"]
-            made = image_scan(name, spec["image"], evidence, spec["platform"], spec["digests"])
+            made = image_scan(name, spec["image"], evidence, spec.get("platform", ""))
             wanted = {**current, "spec": {**made["spec"], "request": spec["request"]}}
             await self.budget.take()
             current = await self.cluster.replace(path, wanted)
@@ -162,8 +166,10 @@ class Scanner:
     async def _scanned(self, scan: ClusterScan) -> ScanEvidence:
         """Raises ApiError and ScanFailed."""
         assert scan.request is not None  # noqa: S101 - it is what asked
-        reference = parse_reference(scan.image)
-        name = f"batten-scan-{scan.name.rpartition('-')[2][:32]}"
+        reference, digest = parse_reference(scan.image), digest_of(scan.name)
+        if not digest:
+            raise ScanFailed("its name is not that of a scan that Batten asked for")
+        name = f"batten-scan-{digest.partition(':')[2][:32]}-{scan.name.rpartition('-')[2]}"
         config = await self._docker_config(scan.request, reference)
         template = await self._template(scan.request.template)
         jobs = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
@@ -179,11 +185,13 @@ class Scanner:
         while not _ended(made):
             await asyncio.sleep(LOOK_SECONDS)
             made = await self.cluster.get(f"{jobs}/{name}")
-        printed = await self._printed(name, made)
-        await self.cluster.merge(f"{jobs}/{name}", {"spec": {"ttlSecondsAfterFinished": 0}})
+        try:
+            printed = await self._printed(made)
+        finally:
+            await self.cluster.merge(f"{jobs}/{name}", {"spec": {"ttlSecondsAfterFinished": 0}})
         if not _succeeded(made):
             raise ScanFailed(f"its Job failed: {_last_words(printed)}")
-        return _evidence(printed, scan)
+        return _evidence(printed, scan, digest)
 
     async def _template(self, name: str) -> Object:
         path = f"/api/v1/namespaces/{self.namespace}/podtemplates/{quote(name, '')}"
@@ -227,14 +235,14 @@ class Scanner:
             if error.status != 409:
                 raise
 
-    async def _printed(self, name: str, made: Object) -> bytes:
+    async def _printed(self, made: Object) -> bytes:
         """What the Job's container wrote. Raises ApiError and ScanFailed."""
         pods = f"/api/v1/namespaces/{self.namespace}/pods"
         label = quote(f"batch.kubernetes.io/controller-uid={made['metadata']['uid']}")
         found = (await self.cluster.get(f"{pods}?labelSelector={label}"))["items"]
         if not found:
             reasons = [each.get("message") or "" for each in _conditions(made)]
-            raise ScanFailed(f"its Job made no Pod: {' '.join(filter(None, reasons))}")
+            raise ScanFailed(f"its Job has no Pod: {' '.join(filter(None, reasons))}")
         pod = found[-1]
         container = pod["spec"]["containers"][0]["name"]
         path = f"{pods}/{pod['metadata']['name']}/log?container={quote(container)}"
@@ -253,9 +261,8 @@ def job(
     name: str, template: Object, reference: Reference, scan: ClusterScan, *, secret: str
 ) -> Object:
     """The Job that scans one platform's manifest, named by the scan."""
-    digest = scan.name.replace("-", ":", 1)
     told = [
-        {"name": "BATTEN_IMAGE", "value": f"{reference.name}@{digest}"},
+        {"name": "BATTEN_IMAGE", "value": f"{reference.name}@{digest_of(scan.name)}"},
         {"name": "BATTEN_PLATFORM", "value": scan.platform},
     ]
     spec: Object = {**template["spec"], "restartPolicy": "Never"}
@@ -312,8 +319,9 @@ def _last_words(printed: bytes) -> str:
     return printable(lines[-1])[:300] if lines else "it printed nothing"
 
 
-def _evidence(printed: bytes, scan: ClusterScan) -> ScanEvidence:
-    """Raises ScanFailed."""
+def _evidence(printed: bytes, scan: ClusterScan, digest: str) -> ScanEvidence:
+    """Of the digest that was scanned, and of those that the scanner names besides. Raises
+    ScanFailed."""
     try:
         document = read(_json(printed))
     except Unreadable as error:
@@ -324,12 +332,14 @@ def _evidence(printed: bytes, scan: ClusterScan) -> ScanEvidence:
         raise ScanFailed("what it printed is of another image")
     if len(document.vulnerabilities) > MOST_VULNERABILITIES:
         raise ScanFailed(f"it found more than {MOST_VULNERABILITIES} vulnerabilities")
-    return document
+    return replace(document, digests=document.digests | {digest})
 
 
 def _json(printed: bytes) -> bytes:
     """Without the lines before and after it: logs are of both of a container's streams."""
     lines = printed.splitlines(keepends=True)
     first = next((at for at, line in enumerate(lines) if line.startswith(b"{")), 0)
+    if lines and lines[first].rstrip().endswith(b"}"):
+        return lines[first]  # all of it
     last = next((at for at in range(len(lines), 0, -1) if lines[at - 1].startswith(b"}")), 0)
     return b"".join(lines[first:last]) if last > first + 1 else b"".join(lines[first:])

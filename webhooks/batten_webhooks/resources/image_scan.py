@@ -20,6 +20,7 @@ from batten_webhooks.resources.model import API_VERSION, DnsLabel, Metadata, Mod
 
 # An object of etcd's is 1.5 MB at most.
 MOST_VULNERABILITIES, MOST_STATEMENTS = 5_000, 1_000
+MOST_SECRETS = 32
 
 
 def _printable(text: str) -> str:
@@ -100,7 +101,9 @@ class Request(Model):
         max_length=253, description="The PodTemplate, in Batten's Namespace, to scan it by."
     )
     namespace: DnsLabel = Field(description="Of the Pod, whose pull secrets are used.")
-    pull_secrets: list[Text] = Field(default=[], max_length=32, description="Their names.")
+    pull_secrets: list[Text] = Field(
+        default=[], max_length=MOST_SECRETS, description="Their names."
+    )
 
 
 class ImageScanSpec(Model):
