@@ -68,6 +68,8 @@ class Controller:
         self._bad: set[tuple[Owner, str]] = set()
         self._judged = policies.governance
         self._woken = asyncio.Event()
+        self._rest = 0.0
+        self._soon: asyncio.TimerHandle | None = None
 
     def look_up(self, images: ImageFacts, scans: StoredScans) -> None:
         """Where it leads it sees to revisions without digests and to images without scans, too."""
@@ -76,6 +78,7 @@ class Controller:
         )
         self._running = RunningScans(images, self._policies)
         self._stored = scans
+        scans.changed = self._scanned
         self._scanner = Scanner(
             self._cluster,
             self._namespace,
@@ -90,6 +93,11 @@ class Controller:
         """Policies were read again."""
         if governance is not self._judged:
             self._woken.set()
+
+    def _scanned(self) -> None:
+        """What scanners say has changed: what runs is judged soon, for many changes once."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(self._rest, self._woken.set)
 
     async def run(self) -> NoReturn:
         await self._policies.read.wait()
@@ -114,8 +122,8 @@ class Controller:
                 logger.warning("the cluster was not judged: %s", error)
             except Exception:
                 logger.exception("a defect: the cluster was not judged")
-            took = time.monotonic() - started
-            await self._wait(max(INTERVAL_SECONDS, REST * took))
+            self._rest = REST * (time.monotonic() - started)
+            await self._wait(max(INTERVAL_SECONDS, self._rest))
 
     async def _wait(self, seconds: float) -> None:
         """Until something else governs, or for so long."""
@@ -124,6 +132,9 @@ class Controller:
                 await self._woken.wait()
                 await asyncio.sleep(SETTLE_SECONDS)
         self._woken.clear()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
     async def _look(self, governance: Governance) -> None:
         """Raises ApiError."""
@@ -158,3 +169,4 @@ class Controller:
             subject = f'container "{key[1]}": ' if key[1] else ""
             self._events.tell(of_running(key[0], f"{subject}{bad[key]}"))
         self._bad = set(bad)
+        self._metrics.bad_images.set(len(bad))

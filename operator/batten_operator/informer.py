@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from secrets import SystemRandom
 from typing import Any, NoReturn
@@ -84,8 +85,10 @@ class Informer:
                 return version
 
     async def _follow(self, version: str) -> None:
-        """Raises ApiError; its status is 410 where a list has to be made anew."""
+        """Raises ApiError; its status is 410 where a list has to be made anew. A watch that ends at
+        once is not begun anew at once."""
         while True:
+            begun = time.monotonic()
             async for event in self._cluster.watch(self._path, version):
                 value: Any = event.get("object") or {}
                 if event.get("type") == "ERROR":
@@ -97,6 +100,7 @@ class Informer:
                     self._drop(_key(value))
                 elif event.get("type") != "BOOKMARK":
                     self._take(value)
+            await asyncio.sleep(max(0.0, begun + RETRY_SECONDS[0] - time.monotonic()))
 
     def _take(self, item: Object) -> Key:
         key, version = _key(item), item["metadata"]["resourceVersion"]

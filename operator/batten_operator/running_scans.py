@@ -51,13 +51,13 @@ class RunningScans:
         if asked is None or not asked.scan:
             return NO_FACTS
         inquiry = replace(asked, pin={}, read={})
-        self._using.update(each.digest for each in inquiry.scan.values() if each.digest)
         known = self.images.known(inquiry)
         if known is None:
             key = (namespace, *inquiry.scan)
             if len(self._asked) < MOST_ASKED:
                 self._asked.setdefault(key, inquiry)
             return NO_FACTS
+        self._using.update(*(each.digests for each in (known.scans or {}).values()))
         return Facts(scans=known.scans, now=time.time())
 
     async def ask(self) -> None:
@@ -80,10 +80,11 @@ class RunningScans:
         return age > RENEW_SHARE * self._greatest_age(scan)
 
     async def drop_unused(self, cluster: Cluster, scans: StoredScans) -> None:
-        """Those that were made on demand, of what runs no more, once they are too old to count.
-
-        Raises ApiError.
+        """Those that were made on demand, of what runs no more, once they are too old to count;
+        none while it is not known of everything what runs. Raises ApiError.
         """
+        if self._asked:
+            return
         now = time.time()
         requests = dict(scans.requests)
         for name in self._unused_since.keys() - requests.keys():
@@ -92,10 +93,10 @@ class RunningScans:
             if not self._used.isdisjoint(scan.digests):
                 self._unused_since.pop(name, None)
                 continue
-            since = self._unused_since.setdefault(name, now)
-            scanned = scan.evidence.scanned if scan.evidence is not None else since
-            patience = self._greatest_age(scan) if scan.evidence is not None else UNUSED_SECONDS
-            if now - max(scanned, since) > patience:
+            since, patience = self._unused_since.setdefault(name, now), UNUSED_SECONDS
+            if scan.evidence is not None:
+                since, patience = scan.evidence.scanned, self._greatest_age(scan)
+            if now - since > patience:
                 await _delete(cluster, name)
 
     def _greatest_age(self, scan: ClusterScan) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -55,9 +55,11 @@ def is_own(item: Any, namespace: str) -> bool:
 
 
 class StoredScans:
-    """`requests` are the scans that the operator asked for itself, from `namespace`."""
+    """`requests` are the scans that the operator asked for itself, from `namespace`. `changed` is
+    called whenever anything that counts is different."""
 
     def __init__(self, cluster: Cluster, namespace: str = "") -> None:
+        self.changed: Callable[[], object] = lambda: None
         self._namespace = namespace
         self._changes = 0
         self._changed: dict[str, int] = {}
@@ -124,6 +126,7 @@ class StoredScans:
         for digest in evidence.digests:
             self._by_digest.setdefault(digest, set()).add((kind, key))
             self._changed[digest] = self._changes
+        self.changed()
 
     def _fits(self, namespace: str, found: int) -> bool:
         scans, held = len(self._stored), self._held[""] + found
@@ -164,3 +167,4 @@ class StoredScans:
             self._changed[digest] = self._changes
             if not keys:
                 del self._by_digest[digest], self._changed[digest]
+        self.changed()
