@@ -20,6 +20,7 @@ from batten_tools import (
     referring_registry_binary,
     registry_binary,
     say,
+    scanner,
     why_no_node,
 )
 
@@ -37,7 +38,7 @@ def main() -> int:
         if why_no_node():
             say(f"no node: {why_no_node()}")
         else:
-            say(f"node: {kubelet()}, {containerd()}")
+            say(f"node: {kubelet()}, {containerd()}, {scanner()}")
             why = why_no_programs()
             say(f"no programs to run on it: {why}" if why else f"programs: {programs_layer()}")
     except ToolError as error:

@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from batten_cluster import ControlPlane
 from batten_e2e import Kubectl
-from batten_scanned import trivy_definitions
 from batten_install import Installation
 from batten_registry import Registry, registry
+from batten_reports import reports_definition
+from batten_scanned import trivy_definitions
 from batten_session import Session, session
-from batten_tools import asked_version
 
 # Nobody listens there.
 AWAY = "127.0.0.1:9"
-DIGEST_SECONDS = 5
-CLIENT = {"certificate": "crt", "key": "key"}
+DIGEST_SECONDS = 20
 
 
 @pytest.fixture(scope="session")
@@ -38,13 +36,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def batten(
     tmp_path_factory: pytest.TempPathFactory, plain: Registry, guarded: Registry
 ) -> Iterator[Session]:
-    folder = tmp_path_factory.mktemp("cluster")
-    own = session(folder)
-    if own.own_cluster:
-        # So that it may ask a kubelet for logs, where a test starts one.
-        client = [f"--kubelet-client-{what}={folder}/admin.{end}" for what, end in CLIENT.items()]
-        plane = ControlPlane(folder, version=asked_version(), apiserver_arguments=client)
-        own = Session(plane, Installation(plane, plane.kubectl))
+    own = session(tmp_path_factory.mktemp("cluster"))
     arguments = (
         "--look-up-images",
         f"--plain-http={plain.host},{guarded.host},{AWAY}",
@@ -52,8 +44,10 @@ def batten(
     )
     own = replace(own, installation=replace(own.installation, arguments=arguments))
     own.start()
+    kubectl = own.installation.kubectl
     items = {"apiVersion": "v1", "kind": "List", "items": trivy_definitions()}
-    own.installation.kubectl("apply", "-f", "-", stdin=json.dumps(items)).require()
+    kubectl("apply", "-f", "-", stdin=json.dumps(items)).require()
+    kubectl("apply", "-f", "-", stdin=reports_definition()).require()
     yield own
     own.stop()
 

@@ -19,6 +19,9 @@ from typing import Any
 import pytest
 from batten_dsse import Signer
 from batten_e2e import Kubectl, Namespace, Output, eventually, new_namespace, pod
+from batten_install import Installation, webhooks_removed
+from batten_pinning import workload
+from batten_registry import Registry
 from batten_scanned import (
     COSIGN_VULN,
     DAY,
@@ -38,9 +41,6 @@ from batten_scanned import (
     pushed,
     report,
 )
-from batten_install import Installation, webhooks_removed
-from batten_pinning import workload
-from batten_registry import Registry
 from batten_scans import digest
 
 from batten_webhooks.authorship import WRITTEN_BY

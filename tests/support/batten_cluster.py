@@ -150,6 +150,10 @@ class ControlPlane:
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
+            # Where a test has a node, its kubelet is asked for logs.
+            f"--kubelet-client-certificate={folder / 'admin.crt'}",
+            f"--kubelet-client-key={folder / 'admin.key'}",
+            "--kubelet-preferred-address-types=InternalIP",
             "--endpoint-reconciler-type=none",
             "--enable-admission-plugins=NodeRestriction",
             f"--disable-admission-plugins={','.join(less)}",

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import tarfile
 import tempfile
 import time
@@ -32,6 +33,7 @@ NAME = "batten-node"
 # Where containerd puts what is in no other cgroup.
 CGROUPS, CGROUP = Path("/sys/fs/cgroup"), "k8s.io"
 READY_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
 SUBNET = "10.89.77.0/24"
 # What /etc/passwd says: without it a runtime knows no user by name.
 ACCOUNTS = "root:x:0:0::/:\napp:x:1000:1000::/:\n"
@@ -104,7 +106,7 @@ class Node:
 
     def load(self, images: Mapping[str, Mapping[str, Any]]) -> None:
         """Images by name, of the one program, with these fields of their configuration."""
-        only = _pause_layer()
+        only = pause_layer()
         self.load_layers(
             {
                 name: ({"Entrypoint": ["/pause"], **config}, [only])
@@ -181,7 +183,7 @@ class Node:
                 f"--hostname-override={NAME}",
                 f"--root-dir={self.folder / 'kubelet'}",
                 f"--cert-dir={self.folder / 'pki'}",
-                "--node-ip=127.0.0.1",
+                f"--node-ip={own_address()}",
             ],
         )
 
@@ -201,6 +203,17 @@ class Node:
                 words = "".join(log.read_text()[-2000:] for log in logs if log.exists())
                 raise ClusterError(f"{what}; last words:\n{words}")
             time.sleep(0.2)
+
+
+def own_address() -> str:
+    """Of this machine, which an API server needs for a kubelet's logs: the loopback, where there is
+    no other, is never a node's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 443))  # of documentation: nothing is sent
+        except OSError:
+            return LOOPBACK
+        return str(probe.getsockname()[0])
 
 
 def _patiently(done: Callable[[], bool], seconds: float) -> bool:
@@ -268,10 +281,16 @@ def _write_layout(
                 _add(tar, path, data)
 
 
-def _pause_layer() -> bytes:
+def pause_layer() -> bytes:
+    """Of the program that only waits, as /pause."""
+    return program_layer(containerd() / "pause")
+
+
+def program_layer(program: Path) -> bytes:
+    """Of one static program, by its name at the root."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        _add(tar, "pause", (containerd() / "pause").read_bytes(), 0o755)
+        _add(tar, program.name, program.read_bytes(), 0o755)
         _add(tar, "etc/passwd", ACCOUNTS.encode())
     return layer.getvalue()
 

@@ -44,6 +44,7 @@ IDENTITY_TOKEN = "identity"  # noqa: S105
 SERVICE = "registry of the tests"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 
 Access = Literal["anybody", "htpasswd", "token"]
@@ -79,19 +80,31 @@ class Registry:
         return len(re.findall(pattern, self.log.read_text()))
 
     def push(
-        self, repository: str, tag: str, *, platforms: tuple[str, ...] = ("amd64",), **config: Any
+        self,
+        repository: str,
+        tag: str,
+        *,
+        platforms: tuple[str, ...] = ("amd64",),
+        layer: bytes = b"",
+        **config: Any,
     ) -> Pushed:
-        """An index of images with one small layer each; `config` is that of their configuration."""
+        """An index of images with one layer each, an archive where they shall run; `config` is that
+        of their configuration."""
         children: list[Json] = []
         for architecture in platforms:
-            layer = self.blob(repository, f"layer of {architecture}".encode())
-            value = {"os": "linux", "architecture": architecture, "config": config, "rootfs": {}}
+            content = layer or f"layer of {architecture}".encode()
+            value = {
+                "os": "linux",
+                "architecture": architecture,
+                "config": config,
+                "rootfs": {"type": "layers", "diff_ids": [_digest(content)]},
+            }
             described = self.blob(repository, json.dumps(value).encode())
             manifest = {
                 "schemaVersion": 2,
                 "mediaType": OCI_MANIFEST,
                 "config": {"mediaType": OCI_CONFIG, **described},
-                "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **layer}],
+                "layers": [{"mediaType": OCI_LAYER, **self.blob(repository, content)}],
             }
             data = json.dumps(manifest).encode()
             digest = self.put(repository, _digest(data), data, OCI_MANIFEST)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 MODULES = Path(__file__).parents[1] / "cluster"
@@ -144,6 +145,18 @@ def containerd() -> Path:
                 packages = [f"{CONTAINERD}/cmd/{name}" for name in names]
                 _go_build(module, [*packages, "./pause"], folder, what=f"containerd {version}")
     return folder
+
+
+def scanner() -> Path:
+    """A small scanner of the tests' own, which knows what Trivy prints. Raises ToolError."""
+    module = MODULES.with_name("node")
+    source = (module / "scanner" / "main.go").read_bytes()
+    folder = CACHE / "scanner" / sha256(source).hexdigest()[:12] / "bin"
+    if not (folder / "scanner").exists():
+        with _lock(folder):
+            if not (folder / "scanner").exists():
+                _go_build(module, ["./scanner"], folder, what="the tests' scanner")
+    return folder / "scanner"
 
 
 def _go_mod(module: Path) -> str:
