@@ -162,7 +162,7 @@ class Cluster:
                 finally:
                     response.close()
         if response.status >= 400:
-            why = _object(request, response.status, bytes(body)).get("message")
+            why = _decoded(request, bytes(body), Object, response.status).get("message")
             raise ApiError(f"{request}: {why or f'HTTP {response.status}'}", response.status)
         return bytes(body[: most + 1])
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,7 +29,7 @@ from batten_webhooks.resources import read_policy
 FILE = ROOT / "docs" / "getting-started.md"
 FOLDER = ROOT / "docs" / "getting-started"
 RUN = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NGINX = {
+NGINX: dict[str, Any] = {
     "Entrypoint": ["/docker-entrypoint.sh"],
     "Cmd": ["nginx", "-g", "daemon off;"],
     "ExposedPorts": {"80/tcp": {}},
