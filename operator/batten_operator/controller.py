@@ -162,7 +162,7 @@ class Controller:
         """An Event of what runs and would be refused by now, once."""
         bad: dict[tuple[Owner, str], str] = {}
         for owner, result in zip(owners, audit.workloads, strict=True):
-            for remark in result.remarks:
+            for remark in result.remarks if result.pods else ():
                 if remark.rule == scanned_image.RULE.name and remark.outcome == "refused":
                     bad[owner, remark.container] = remark.detail
         for key in bad.keys() - self._bad:

@@ -253,7 +253,7 @@ class Scan:
     def _judge(self, owner: Owner, template: PodTemplate, pods: int) -> None:
         try:
             governed = self.governing(owner.namespace, template)
-            workload = read_pod(template)
+            workload = read_pod(template, kind=owner.kind, prefix="" if pods else owner.prefix)
         except (Malformed, NamespaceUnknown) as error:
             self._problem(f"{owner.kind} {owner.namespace}/{owner.name}: {error}")
             return

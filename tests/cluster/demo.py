@@ -18,6 +18,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from batten_demo import scanned
 from batten_e2e import Kubectl, Namespace, Output, eventually, new_namespace
 from batten_session import ClusterError, Session, ToolError, saved, session
 from batten_tools import say
@@ -41,6 +42,7 @@ def main() -> int:
                 _tour(namespace, strict)
                 with _removed(run):
                     _governed(namespace)
+            scanned(current, _title, _show)
     except (ClusterError, ToolError) as error:
         say(str(error))
         return 1

@@ -19,7 +19,7 @@ from batten_install import NAMESPACE, Installation
 from batten_node import LOOPBACK, Node, node, own_address, pause_layer, program_layer
 from batten_pinning import workload
 from batten_registry import Registry, docker_config
-from batten_scanned import Image, Json, policy, pushed
+from batten_scanned import Image, Json, pod_template, policy, pushed
 from batten_session import Session
 from batten_tools import scanner, why_no_node
 
@@ -50,23 +50,11 @@ def machine(batten: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield found
 
 
-def pod_template(name: str, **spec: Any) -> Json:
-    container = {"name": "scan", "image": SCANNER, "imagePullPolicy": "Never"}
-    # The registry is on this machine's own address.
-    own = {"hostNetwork": True, "restartPolicy": "Never", "terminationGracePeriodSeconds": 1}
-    return {
-        "apiVersion": "v1",
-        "kind": "PodTemplate",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "template": {"spec": {"containers": [container], **own, **spec}},
-    }
-
-
 @pytest.fixture(scope="module")
 def scanning(machine: Node, kubectl: Kubectl) -> Iterator[Node]:
     items = [
-        pod_template("scanner"),
-        pod_template("impatient", activeDeadlineSeconds=3),
+        pod_template("scanner", SCANNER),
+        pod_template("impatient", SCANNER, activeDeadlineSeconds=3),
         policy("scanned", scanWith="scanner"),
         policy("impatient", scanWith="impatient"),
         policy("nowhere", scanWith="nowhere"),
@@ -334,7 +322,7 @@ def test_a_scan_that_failed_is_tried_again(
         image = image_of(plain, late)
         refused(late, image)
         until(kubectl, image, "Failed")
-        kubectl("apply", "-f", "-", stdin=json.dumps(pod_template("nowhere"))).require()
+        kubectl("apply", "-f", "-", stdin=json.dumps(pod_template("nowhere", SCANNER))).require()
         until(kubectl, image, "Complete")
     kubectl("delete", "podtemplate", "nowhere", "-n", NAMESPACE).require()
 

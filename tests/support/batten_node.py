@@ -23,7 +23,7 @@ from typing import Any
 
 from batten_cluster import ClusterError, ControlPlane, free_ports
 from batten_e2e import run
-from batten_tools import CNI, containerd, kubelet, say
+from batten_tools import CACHE, CNI, containerd, kubelet, say
 
 # A layer's archive, or the file of a large one.
 Layer = bytes | Path
@@ -88,7 +88,7 @@ class Node:
             kubectl(
                 "delete", "pods", "--all", "-A", "--grace-period=1", "--timeout=60s", timeout=90
             )
-            _patiently(lambda: self._ctr("containers", "list", "-q") == "", 30)
+            _patiently(lambda: self._ctr("tasks", "list", "-q") == "", 30)
             self.plane.end("kubelet")
         kubectl("delete", "node", NAME, "--ignore-not-found")
         if self.plane.running("containerd"):
@@ -312,6 +312,11 @@ def _digest_of(file: Path) -> str:
 
 def _architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def node_is_built() -> bool:
+    """Whether a node is ready without minutes of building."""
+    return all(any(CACHE.glob(f"{name}/v*/bin/{name}")) for name in ("kubelet", "containerd"))
 
 
 @contextmanager

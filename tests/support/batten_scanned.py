@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from batten_dsse import ENVELOPE, Signer, statement
+from batten_install import NAMESPACE
 from batten_registry import Registry
 
 from batten_webhooks.rules import RULES
@@ -225,6 +226,18 @@ def policy(name: str, pinning: Json | None = None, **scanned: Any) -> Json:
             "warnOfChanges": False,
             "rules": rules,
         },
+    }
+
+
+def pod_template(name: str, image: str, **spec: Any) -> Json:
+    """To scan by, on this machine's own network, where the tests' registry is."""
+    container = {"name": "scan", "image": image, "imagePullPolicy": "Never"}
+    own = {"hostNetwork": True, "restartPolicy": "Never", "terminationGracePeriodSeconds": 1}
+    return {
+        "apiVersion": "v1",
+        "kind": "PodTemplate",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "template": {"spec": {"containers": [container], **own, **spec}},
     }
 
 
