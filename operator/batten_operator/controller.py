@@ -148,6 +148,8 @@ class Controller:
         for problem in audit.problems:
             logger.warning("not judged: %s", problem)
         self._metrics.audited(audit)
+        if self._running is not None:
+            self._metrics.scanned(self._running.standings())
         for event in await status.write(
             self._cluster, self._budget, self._policies, audit, time.time()
         ):

@@ -1,6 +1,7 @@
 """Keeps the certificate and the API servers' trust in it: the Secret, and both `caBundle`s.
 
-It also makes our Namespace the owner of both configurations, whose uid the chart cannot know.
+It also makes our Namespace the owner of both configurations, whose uid the chart cannot know. That
+much is done, too, where somebody else issues the certificate; the `caBundle`s are left alone then.
 
 Any number of replicas may run this at once: each write names the version that it replaces, and
 whoever comes second reads again. It belongs to no server: serving goes on with what was loaded
@@ -13,7 +14,7 @@ import asyncio
 import logging
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,13 +58,7 @@ class SecretKeeper:
         self._lifetime = timedelta(seconds=settings.certificate_lifetime)
         self._secrets = f"/api/v1/namespaces/{settings.namespace}/secrets"
         self._secret = f"{self._secrets}/{settings.certificate_secret}"
-        named = {
-            f"{REGISTRATION}/mutatingwebhookconfigurations": settings.mutating_configuration,
-            f"{REGISTRATION}/validatingwebhookconfigurations": settings.validating_configuration,
-        }
-        self._configurations = [f"{path}/{name}" for path, name in named.items() if name]
-        self._absent: set[str] = set()
-        self._owner: Object | None = None
+        self._configurations = Configurations(settings, cluster)
         self._woken = asyncio.Event()
         self._store: Store | None = None
         self._everywhere = b""  # the bundle that all configurations hold …
@@ -74,20 +69,7 @@ class SecretKeeper:
         self._woken.set()
 
     async def run(self) -> NoReturn:
-        failures = 0
-        while True:
-            try:
-                pause = await self._look()
-                failures = 0
-            except Exception as error:
-                first, most = RETRY_SECONDS
-                pause = _RANDOM.uniform(0.5, 1.0) * min(most, first * 2**failures)
-                failures = min(failures + 1, 10)
-                if isinstance(error, ApiError):
-                    logger.warning("%s%s; trying again in %.1f s", error, _way_out(error), pause)
-                else:
-                    logger.exception("a defect: the certificate is not looked after for a while")
-            await self._wait(pause)
+        await _again_and_again(self._look, self._wait, "the certificate is")
 
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(min(seconds, SPACING_SECONDS))
@@ -119,7 +101,7 @@ class SecretKeeper:
         raise ApiError(f"Secret {self._settings.certificate_secret}: others keep changing it")
 
     async def _read_and_step(self) -> Store:
-        secret = await self._read(self._secret)
+        secret = await _read(self._cluster, self._secret)
         held = None if secret is None else self._parsed(secret)
         # What somebody deleted or broke is written as it was: it is what API servers trust.
         store = held or self._store
@@ -133,14 +115,6 @@ class SecretKeeper:
             await self._write(secret, following)
         self._store = following
         return following
-
-    async def _read(self, path: str) -> Object | None:
-        try:
-            return await self._cluster.get(path)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
 
     def _parsed(self, secret: Object) -> Store | None:
         try:
@@ -171,13 +145,92 @@ class SecretKeeper:
             ),
         )
 
-    # --- the configurations ---------------------------------------------------------------------
+    # --- the trust ------------------------------------------------------------------------------
 
-    async def _namespace(self) -> Object | None:
-        """Our Namespace as an owner: the configurations go with it, and block nothing then."""
+    async def _keep_trust(self, bundle: bytes) -> None:
+        """Raises ApiError."""
+        unchanged = self._everywhere == bundle
+        self._everywhere = b""
+        written = await self._configurations.keep(bundle)
+        self._everywhere = bundle
+        if written or not unchanged:
+            self._since = time.monotonic()
+
+    def _has_propagated(self, bundle: bytes) -> bool:
+        waited = time.monotonic() - self._since
+        return self._everywhere == bundle and waited >= self._settings.certificate_propagation
+
+
+class OwnerKeeper:
+    """Our Namespace owns the configurations, and who issues the certificate keeps their trust."""
+
+    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+        self._configurations = Configurations(settings, cluster)
+
+    async def run(self) -> NoReturn:
+        await _again_and_again(self._look, asyncio.sleep, "the configurations are")
+
+    async def _look(self) -> float:
+        await self._configurations.keep()
+        return _RANDOM.uniform(0.8, 1.0) * RESYNC_SECONDS
+
+
+class Configurations:
+    """Both webhook configurations, as far as they are the operator's to write."""
+
+    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+        self._namespace = settings.namespace
+        self._cluster = cluster
+        named = {
+            f"{REGISTRATION}/mutatingwebhookconfigurations": settings.mutating_configuration,
+            f"{REGISTRATION}/validatingwebhookconfigurations": settings.validating_configuration,
+        }
+        self._paths = [f"{path}/{name}" for path, name in named.items() if name]
+        self._absent: set[str] = set()
+        self._owner: Object | None = None
+
+    async def keep(self, bundle: bytes | None = None) -> bool:
+        """Put the bundle, if there is one, wherever it is not, and the owner; whether any trust
+        had to be written. All places are tried before ApiError is raised."""
+        errors = []
+        written = False
+        for path in self._paths:
+            try:
+                written |= await self._keep(path, bundle)
+            except ApiError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return written
+
+    async def _keep(self, path: str, bundle: bytes | None) -> bool:
+        """Whether its trust had to be written. A configuration that is not there trusts nobody."""
+        configuration = await _read(self._cluster, path)
+        if configuration is None:
+            if path not in self._absent:
+                logger.warning("not there, so that no API server calls us by it: %s", path)
+            self._absent.add(path)
+            return False
+        self._absent.discard(path)
+        wrong = [] if bundle is None else _distrusting(configuration, bundle)
+        owner = await self._our_namespace()
+        owners = configuration["metadata"].get("ownerReferences") or ()
+        owned = owner is None or any(each["uid"] == owner["uid"] for each in owners)
+        if owned and not wrong:
+            return False
+        patch: Object = {"webhooks": wrong} if wrong else {}
+        if not owned:
+            patch["metadata"] = {"ownerReferences": [owner]}
+        await self._cluster.patch(path, patch)
+        names = [webhook["name"] for webhook in wrong]
+        logger.info("configuration written", extra=fields(configuration=path, webhooks=names))
+        return bool(wrong)
+
+    async def _our_namespace(self) -> Object | None:
+        """As an owner: the configurations go with it, and block nothing then."""
         if self._owner is None:
             try:
-                found = await self._read(f"/api/v1/namespaces/{self._settings.namespace}")
+                found = await _read(self._cluster, f"/api/v1/namespaces/{self._namespace}")
             except ApiError as error:
                 logger.warning("the configurations get no owner: %s", error)
                 return None
@@ -185,53 +238,6 @@ class SecretKeeper:
                 name, uid = found["metadata"]["name"], found["metadata"]["uid"]
                 self._owner = {"apiVersion": "v1", "kind": "Namespace", "name": name, "uid": uid}
         return self._owner
-
-    async def _keep_trust(self, bundle: bytes) -> None:
-        """Put the bundle wherever it is not; all places are tried before an error is raised."""
-        errors = []
-        unchanged = self._everywhere == bundle
-        self._everywhere = b""
-        for path in self._configurations:
-            try:
-                unchanged &= not await self._keep_configuration(path, b64encode(bundle).decode())
-            except ApiError as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-        self._everywhere = bundle
-        if not unchanged:
-            self._since = time.monotonic()
-
-    async def _keep_configuration(self, path: str, bundle: str) -> bool:
-        """Whether its trust had to be written. A configuration that is not there trusts nobody."""
-        configuration = await self._read(path)
-        if configuration is None:
-            if path not in self._absent:
-                logger.warning("not there, so that no API server calls us by it: %s", path)
-            self._absent.add(path)
-            return False
-        self._absent.discard(path)
-        wrong = [
-            webhook["name"]
-            for webhook in configuration.get("webhooks") or ()
-            if webhook["clientConfig"].get("caBundle") != bundle
-        ]
-        owner = await self._namespace()
-        owners = configuration["metadata"].get("ownerReferences") or ()
-        owned = owner is None or any(each["uid"] == owner["uid"] for each in owners)
-        if owned and not wrong:
-            return False
-        webhooks = [{"name": name, "clientConfig": {"caBundle": bundle}} for name in wrong]
-        patch: Object = {"webhooks": webhooks} if wrong else {}
-        if not owned:
-            patch["metadata"] = {"ownerReferences": [owner]}
-        await self._cluster.patch(path, patch)
-        logger.info("configuration written", extra=fields(configuration=path, webhooks=wrong))
-        return bool(wrong)
-
-    def _has_propagated(self, bundle: bytes) -> bool:
-        waited = time.monotonic() - self._since
-        return self._everywhere == bundle and waited >= self._settings.certificate_propagation
 
 
 class DirectoryKeeper:
@@ -260,6 +266,47 @@ class DirectoryKeeper:
                 logger.error("certificate not read: %s", found)
             else:
                 self._load(found)
+
+
+async def _again_and_again(
+    look: Callable[[], Awaitable[float]],
+    wait: Callable[[float], Awaitable[object]],
+    what: str,
+) -> NoReturn:
+    """`look` tells the seconds until the next time; after failures it is tried again later."""
+    failures = 0
+    while True:
+        try:
+            pause = await look()
+            failures = 0
+        except Exception as error:
+            first, most = RETRY_SECONDS
+            pause = _RANDOM.uniform(0.5, 1.0) * min(most, first * 2**failures)
+            failures = min(failures + 1, 10)
+            if isinstance(error, ApiError):
+                logger.warning("%s%s; trying again in %.1f s", error, _way_out(error), pause)
+            else:
+                logger.exception("a defect: %s not looked after for a while", what)
+        await wait(pause)
+
+
+async def _read(cluster: Cluster, path: str) -> Object | None:
+    try:
+        return await cluster.get(path)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _distrusting(configuration: Object, bundle: bytes) -> list[Object]:
+    """Its webhooks that lack the bundle, with it, as a patch has them."""
+    client = {"caBundle": b64encode(bundle).decode()}
+    return [
+        {"name": webhook["name"], "clientConfig": client}
+        for webhook in configuration.get("webhooks") or ()
+        if webhook["clientConfig"].get("caBundle") != client["caBundle"]
+    ]
 
 
 def _way_out(error: ApiError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -118,6 +118,13 @@ class Metrics:
             "When the cluster's workloads were last judged.",
             registry=registry,
         )
+        self._images = Gauge(
+            "batten_running_images",
+            "Images that run where scans are asked for: passed, refused, missing (no scan counts)"
+            " or unknown yet.",
+            ("scan",),
+            registry=registry,
+        )
         self.certificate_expiry = Gauge(
             "batten_certificate_expiry_timestamp_seconds",
             "When the certificate that is served expires.",
@@ -177,6 +184,16 @@ class Metrics:
         for outcome, count in audit.totals().items():
             self._workloads.labels(outcome).set(count)
         self._audited.set(audit.at.timestamp())
+
+    def scanned(self, standings: Mapping[str, int]) -> None:
+        """What the controller's last look knows of the images that run."""
+        for standing, count in standings.items():
+            self._images.labels(standing).set(count)
+
+    def may_fail(self, reasons: Iterable[str]) -> None:
+        """Each is counted from 0 on, so that the first one is an increase to whoever watches."""
+        for reason in reasons:
+            self._errors.labels(reason)
 
     def failed(self, reason: str) -> None:
         """`reason` is a word of the server's own, never of a request's."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -13,11 +16,13 @@ from batten_operator.facts import ImageFacts
 from batten_operator.policies import Policies
 from batten_operator.stored_scans import SCANS, StoredScans
 from batten_webhooks.engine import NO_FACTS
+from batten_webhooks.evidence.scans import Scans
 from batten_webhooks.governance import Governed
 from batten_webhooks.inquiry import Inquiry, inquire
 from batten_webhooks.resources import ClusterScan
 from batten_webhooks.rules import scanned_image
 from batten_webhooks.rules.rule import Facts
+from batten_webhooks.rules.scanned_image import Standing
 from batten_webhooks.workload import Workload
 
 ASK_SECONDS = 20.0
@@ -26,6 +31,8 @@ MOST_AT_ONCE, MOST_ASKED, MOST_USED = 4, 2_000, 50_000
 RENEW_SHARE = 0.5
 # What asked for a scan may be tried again as late as this.
 UNUSED_SECONDS = 3600.0
+# The sterner the later. Nothing is known yet of what is asked for with the next look.
+STANDINGS: tuple[Standing | Literal["unknown"], ...] = ("passed", "unknown", "missing", "refused")
 
 
 @dataclass
@@ -39,11 +46,13 @@ class RunningScans:
         self._asked: dict[tuple[str, ...], Inquiry] = {}
         self._using: set[str] = set()
         self._used: set[str] = set()
+        self._standings: dict[str, Standing | Literal["unknown"]] = {}
         self._unused_since: dict[str, float] = {}
 
     def begin(self) -> None:
         self._asked.clear()
         self._using = set()
+        self._standings.clear()
 
     def facts(self, namespace: str, workload: Workload, governed: Governed) -> Facts:
         """What is at hand; what is not is asked for later, and judged with the next look."""
@@ -56,9 +65,28 @@ class RunningScans:
             key = (namespace, *inquiry.scan)
             if len(self._asked) < MOST_ASKED:
                 self._asked.setdefault(key, inquiry)
+            self._count(governed, dict.fromkeys(inquiry.scan))
             return NO_FACTS
         self._using.update(*(each.digests for each in (known.scans or {}).values()))
+        self._count(governed, known.scans or {})
         return Facts(scans=known.scans, now=time.time())
+
+    def _count(self, governed: Governed, found: Mapping[str, Scans | None]) -> None:
+        """An image that two policies judge counts as the sterner one says."""
+        parameters = next(
+            each.parameters for each in governed.policy.settings if each.rule is scanned_image.RULE
+        )
+        now = time.time()
+        for image, scans in found.items():
+            said = "unknown" if scans is None else scanned_image.standing(scans, parameters, now)
+            before = self._standings.get(image, said)
+            if image in self._standings or len(self._standings) < MOST_USED:
+                self._standings[image] = max(before, said, key=STANDINGS.index)
+
+    def standings(self) -> dict[str, int]:
+        """How many images that run are known to stand how; every word is there, if with 0."""
+        counted = Counter(self._standings.values())
+        return {standing: counted[standing] for standing in STANDINGS}
 
     async def ask(self) -> None:
         self._used = self._using if len(self._using) < MOST_USED else set()

@@ -26,7 +26,7 @@ from batten_operator.controller import Controller
 from batten_operator.events import Events
 from batten_operator.facts import ImageFacts
 from batten_operator.image_scans import ImageScans
-from batten_operator.keeper import DirectoryKeeper, SecretKeeper
+from batten_operator.keeper import DirectoryKeeper, OwnerKeeper, SecretKeeper
 from batten_operator.logs import fields
 from batten_operator.metrics import Metrics
 from batten_operator.policies import Policies
@@ -203,6 +203,7 @@ class _Parts:
         settings, loop = self.settings, asyncio.get_running_loop()
         if settings.webhooks and settings.certificate_directory is not None:
             yield DirectoryKeeper(settings.certificate_directory, self.load).run()
+            yield OwnerKeeper(settings, self.cluster).run()
         elif settings.webhooks:
             secrets = SecretKeeper(settings, self.cluster, self.load)
             watch_trust(registry, settings, partial(loop.call_soon_threadsafe, secrets.wake))

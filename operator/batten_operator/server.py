@@ -114,6 +114,7 @@ class AdmissionServer:
         self._policies = policies
         self._kopf: tuple[asyncio.AbstractEventLoop, WebhookFn] | None = None
         self._metrics = metrics
+        metrics.may_fail(_REASONS.values())
         self._waiting = waiting
         self._held = 0
         self._listeners: list[tuple[asyncio.Server, _Connections]] = []

@@ -214,7 +214,8 @@ def parser(environment: Mapping[str, str]) -> _Parser:
     option(
         "certificate-directory",
         "",
-        "a folder with tls.crt and tls.key that somebody else renews; no Secret is kept then",
+        "a folder with tls.crt and tls.key that somebody else renews; no Secret is kept then and no"
+        " caBundle",
         _optional_path,
     )
     option(

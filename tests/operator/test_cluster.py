@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from batten_install import NAMESPACE, Installation, ca_bundle
 from batten_serving import trusting
 from cryptography import x509
 
-from batten_operator.certificates import from_data
+from batten_operator.certificates import fresh, from_data
 
 pytestmark = pytest.mark.cluster
 
@@ -37,9 +38,14 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 @contextmanager
-def installed(plane: ControlPlane, *arguments: str) -> Iterator[Installation]:
-    """Batten's chart and operator, with a new Secret."""
-    installation = Installation(plane, plane.kubectl, arguments=("--drain=0s", *arguments))
+def installed(plane: ControlPlane, *arguments: str, **values: str) -> Iterator[Installation]:
+    """Batten's chart and operator, with a new Secret; a value is named `certificate__caBundle`."""
+    installation = Installation(
+        plane,
+        plane.kubectl,
+        arguments=("--drain=0s", *arguments),
+        values={name.replace("__", "."): value for name, value in values.items()},
+    )
     installation.deploy()
     try:
         yield installation
@@ -280,3 +286,52 @@ def test_the_api_server_away_and_back(plane: ControlPlane) -> None:
             90,
         )
         assert same(served(operator.port), before)
+
+
+def test_somebody_elses_certificate(plane: ControlPlane, tmp_path: Path) -> None:
+    """It is served from a folder, as a Secret is mounted. The caBundles are left to whoever keeps
+    them, and the configurations go with our Namespace all the same."""
+    kubectl = plane.kubectl
+    store, other = (fresh(("127.0.0.1",), timedelta(days=1), datetime.now(UTC)) for _ in range(2))
+    (tmp_path / "tls.crt").write_bytes(store.serving.certificate)
+    (tmp_path / "tls.key").write_bytes(store.serving.key)
+    bundle = store.bundle.decode()
+    with installed(
+        plane, f"--certificate-directory={tmp_path}", certificate__caBundle=bundle
+    ) as installation:
+        dry = ("run", "app", "--image=registry.example/app:1", "--dry-run=server", "-o", "json")
+        made = json.loads(kubectl(*dry).require().stdout)
+        assert made["spec"]["securityContext"]["runAsNonRoot"] is True
+        eventually(lambda: owned(kubectl) or None, "our Namespace owns the configurations")
+
+        installation.stop()
+        both = base64.b64encode(other.bundle + store.bundle).decode()
+        for kind in KINDS:
+            name = f"{kind}webhookconfiguration/batten"
+            webhooks = json.loads(kubectl("get", name, "-o", "json").require().stdout)["webhooks"]
+            patch: dict[str, Any] = {
+                "metadata": {"ownerReferences": None},
+                "webhooks": [
+                    {"name": each["name"], "clientConfig": {"caBundle": both}} for each in webhooks
+                ],
+            }
+            kubectl("patch", name, "--type=strategic", "-p", json.dumps(patch)).require()
+        assert not owned(kubectl)
+        installation.start()
+        eventually(lambda: owned(kubectl) or None, "the operator has looked at both")
+        assert {ca_bundle(kubectl, kind) for kind in KINDS} == {other.bundle + store.bundle}
+        kubectl(*dry).require()
+        assert secret(kubectl) is None
+
+
+def owned(kubectl: Kubectl) -> bool:
+    namespace = json.loads(kubectl("get", "namespace", NAMESPACE, "-o", "json").require().stdout)
+    configurations = (
+        json.loads(kubectl("get", f"{kind}webhookconfiguration/batten", "-o", "json").stdout)
+        for kind in KINDS
+    )
+    return all(
+        [owner["uid"] for owner in each["metadata"].get("ownerReferences") or ()]
+        == [namespace["metadata"]["uid"]]
+        for each in configurations
+    )

@@ -43,7 +43,8 @@ def write(folder: Path, store: Store) -> None:
 
 def alone(folder: Path) -> tuple[str, ...]:
     """Flags of an operator that has no API server."""
-    return (f"--certificate-directory={folder}", "--no-policies")
+    configurations = ("--mutating-configuration=", "--validating-configuration=")
+    return (f"--certificate-directory={folder}", "--no-policies", *configurations)
 
 
 @dataclass

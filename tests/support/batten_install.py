@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,8 @@ class Installation:
     """The chart rendered with a URL in place of the Service, and the operator at that URL.
 
     `plane` keeps the operator's process (its folder may belong to a cluster that somebody else
-    runs); `kubectl` speaks to the cluster; `host` is this machine as the API server sees it.
+    runs); `kubectl` speaks to the cluster; `host` is this machine as the API server sees it;
+    `arguments` are more of the operator's, `values` more of the chart's.
     """
 
     plane: ControlPlane
@@ -42,6 +43,7 @@ class Installation:
     preset: str = "hardened"
     port: int = field(default_factory=lambda: free_ports(1)[0])
     arguments: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -81,6 +83,7 @@ class Installation:
 
     def rendered(self) -> str:
         values = {"mode": self.mode, "preset": self.preset, "webhook.url": self.url}
+        values |= self.values
         settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
         done = run(helm(), "template", RELEASE, str(CHART), "-n", NAMESPACE, *settings)
         if done.code:

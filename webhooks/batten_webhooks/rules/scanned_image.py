@@ -71,6 +71,8 @@ from batten_webhooks.rules.rule import WARN, Context, Facts, Rule, shown
 from batten_webhooks.verdict import Finding, Unknown
 from batten_webhooks.workload import Workload
 
+# Whether what was found lets an image run, `missing` where no scan counts.
+Standing = Literal["passed", "refused", "missing"]
 # More vulnerabilities, and more reasons, are only counted; longer ones are cut.
 MOST_TOLD, LONGEST_TOLD = 5, 300
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
@@ -264,6 +266,14 @@ def lacking(
         if scans is not None and not scans.error:
             for platform in _judgement(scans, parameters, facts.now).left:
                 yield image, scans, platform
+
+
+def standing(scans: Scans, parameters: Parameters, now: float) -> Standing:
+    """What is known of an image, for whoever counts them."""
+    found = _judgement(scans, parameters, now)
+    if found.missing:
+        return "missing"
+    return "refused" if found.bad or found.ended else "passed"
 
 
 @dataclass(frozen=True, slots=True)
