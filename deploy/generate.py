@@ -1,5 +1,6 @@
-"""Write what follows from the chart: its README's table of values, and deploy/base. The chart's own
-definitions of HardeningPolicy and HardeningException are written from their models.
+"""Write what follows from the chart: its README's table of values, deploy/base, what the components
+add to it, and deploy/install.yaml. The chart's own definitions of HardeningPolicy and
+HardeningException are written from their models.
 
 `--check` writes nothing and exits 1 where one of the files is not as it would be written.
 """
@@ -26,6 +27,18 @@ from batten_webhooks.resources import crds  # noqa: E402
 
 CHART = ROOT / "charts" / "batten"
 BASE = ROOT / "deploy" / "base"
+COMPONENTS = BASE.with_name("components")
+INSTALL = BASE.with_name("install.yaml")
+# What each component is in the chart.
+ADDED = {
+    "cert-manager": ["certificate.certManager.enabled"],
+    "monitoring": [
+        "monitoring.serviceMonitor.enabled",
+        "monitoring.prometheusRule.enabled",
+        "monitoring.dashboard.enabled",
+    ],
+    "network-policy": ["networkPolicy.enabled"],
+}
 README = CHART / "README.md"
 CRDS = CHART / "templates" / "crds.yaml"
 TABLE = "<!-- What follows is written by deploy/generate.py from values.yaml. -->\n\n"
@@ -107,17 +120,32 @@ def readme() -> str:
     return f"{text}{marker or TABLE}" + "\n".join(rows) + "\n"
 
 
-def base() -> dict[str, str]:
-    """The text of each file of deploy/base that a template of the chart makes, by its name."""
+def rendered(*switches: str) -> dict[str, str]:
+    """What each template of the chart makes with these values being true, by its name. What `helm
+    test` runs is not for those without Helm."""
     command = [helm(), "template", "batten", str(CHART), "--namespace", "batten-system"]
+    command += ["--skip-tests", *(f"--set={switch}=true" for switch in switches)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     files: dict[str, list[str]] = {}
     for document in HELMS_LABELS.sub("", done.stdout).split("---\n"):
         if document.startswith(SOURCE):
             name, _, text = document.removeprefix(SOURCE).partition("\n")
             files.setdefault(name, []).append(text.strip() + "\n")
+    return {name: "---\n".join(texts) for name, texts in files.items()}
+
+
+def deployed() -> dict[Path, str]:
+    """The text of each file of deploy/ that is written from the chart."""
     note = f"# Written by {Path(__file__).relative_to(ROOT)} from the chart's defaults.\n"
-    return {name: note + "---\n".join(texts) for name, texts in files.items()}
+    base = rendered()
+    files = {BASE / name: note + text for name, text in base.items()}
+    for component, switches in ADDED.items():
+        for name, text in rendered(*switches).items():
+            if name not in base:
+                files[COMPONENTS / component / name] = note + text
+    resources = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    texts = [base[name] if name in base else (BASE / name).read_text() for name in resources]
+    return {**files, INSTALL: note + "---\n".join(texts)}
 
 
 def definitions() -> str:
@@ -137,7 +165,7 @@ def main() -> int:
     check = sys.argv[1:] == ["--check"]
     stale = _write({CRDS: definitions()}, check=check)
     try:
-        wanted = {BASE / name: text for name, text in base().items()}
+        wanted = deployed()
     except (ToolError, subprocess.CalledProcessError) as error:
         print(f"deploy/generate.py: {getattr(error, 'stderr', '') or error}", file=sys.stderr)
         return 1

@@ -39,7 +39,7 @@ def test_its_own_pods_break_no_rule_of_the_hardened_preset() -> None:
     rendered = render(image={"digest": digest}, scanner=scanner)
     workloads = [each for value in rendered.objects for _, each in read_objects(value)]
     kinds = sorted(workload.kind for workload in workloads)
-    assert kinds == ["Deployment", "Deployment", "PodTemplate"]
+    assert kinds == ["Deployment", "Deployment", "Pod", "PodTemplate"]
     for workload in workloads:
         verdict = evaluate(workload, PRESETS["hardened"])
         assert not verdict.violations
@@ -136,7 +136,7 @@ def test_a_url_takes_the_place_of_the_service(defaults: Rendered) -> None:
     gone = {value["kind"] for value in defaults.objects} - {
         value["kind"] for value in rendered.objects
     }
-    assert gone == {"Deployment", "Service", "PodDisruptionBudget"}
+    assert gone == {"Deployment", "Pod", "PodDisruptionBudget", "Service"}
 
 
 def test_one_copy_can_be_evicted() -> None:

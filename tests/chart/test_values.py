@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from batten_chart import CHART, ROOT, Rendered, leaves, nested, template
+from batten_chart import CHART, ROOT, Rendered, leaves, merged, nested, template
 from batten_e2e import run
 from batten_tools import helm
 from jsonschema import Draft7Validator
@@ -18,6 +18,29 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 HELMS_OWN = ("global",)
 VALUES = [path for path in leaves(SCHEMA) if path != HELMS_OWN]
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"
+# What has to be there for a value to count, by where it stands.
+WITH: dict[tuple[str, ...], dict[str, Any]] = {
+    ("autoscaling",): {"autoscaling": {"enabled": True}},
+    ("networkPolicy",): {"networkPolicy": {"enabled": True}},
+    ("monitoring", "serviceMonitor"): {"monitoring": {"serviceMonitor": {"enabled": True}}},
+    ("monitoring", "prometheusRule"): {"monitoring": {"prometheusRule": {"enabled": True}}},
+    ("monitoring", "dashboard"): {"monitoring": {"dashboard": {"enabled": True}}},
+    ("certificate", "existingSecret"): {"certificate": {"caBundle": CERTIFICATE}},
+    ("certificate", "caBundle"): {
+        "certificate": {"existingSecret": "tls"},
+        "webhook": {"annotations": {"a": "b"}},
+    },
+    ("certificate", "certManager", "issuer"): {
+        "certificate": {"certManager": {"enabled": True, "issuer": {"name": "own"}}}
+    },
+}
+
+
+def needed(path: tuple[str, ...]) -> dict[str, Any]:
+    """What else to set, so that a value at this path counts."""
+    found = [values for place, values in WITH.items() if path[: len(place)] == place]
+    return found[0] if found and path[-1] != "enabled" else {}
 
 
 def at(value: Any, path: tuple[str, ...], below: str = "") -> Any:
@@ -42,8 +65,11 @@ def test_the_schema_is_one_and_has_the_values_of_the_chart() -> None:
 def test_a_value_changes_what_is_rendered(path: tuple[str, ...], defaults: Rendered) -> None:
     example = at(SCHEMA, path, "properties")["examples"][0]
     assert example != at(DEFAULTS, path)
-    rendered = template(nested(path, example)).require()
-    assert rendered.stdout != defaults.text
+    others = needed(path)
+    rendered = template(merged(others, nested(path, example))).require()
+    without = template(others) if others else None
+    # Some are refused alone.
+    assert rendered.stdout != (without.stdout if without else defaults.text)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +87,19 @@ def test_a_value_changes_what_is_rendered(path: tuple[str, ...], defaults: Rende
         ({"images": {"cloudRegistries": ["a.azurecr.io:443"]}}, "does not match pattern"),
         ({"fullnameOverride": "-"}, "does not match pattern"),
         ({"shutdown": {"drainSeconds": 55}}, "must be more than preStopSleepSeconds and"),
+        ({"autoscaling": {"enabled": True, "maxReplicas": 1}}, "must be at least replicas"),
+        ({"networkPolicy": {"apiServers": ["api.example"]}}, "does not match pattern"),
+        ({"certificate": {"caBundle": "e30="}}, "does not match pattern"),
+        ({"certificate": {"caBundle": CERTIFICATE}}, "goes with certificate.existingSecret or"),
+        ({"certificate": {"existingSecret": "tls"}}, "needs certificate.caBundle, or"),
+        (
+            {"certificate": {"existingSecret": "tls", "certManager": {"enabled": True}}},
+            "exclude each other",
+        ),
+        (
+            {"webhook": {"url": "https://host"}, "certificate": {"certManager": {"enabled": True}}},
+            "mounts no Secret: give it its certificate by --certificate-directory",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

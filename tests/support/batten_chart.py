@@ -93,7 +93,7 @@ def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_helms_labels(values: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Objects by kind and name, without the labels and annotations that tell of Helm."""
+    """Objects by kind and name, without Helm's own labels and annotations, and without its test."""
     by_name = {}
     for value in values:
         metadata = value["metadata"]
@@ -103,6 +103,8 @@ def without_helms_labels(values: list[dict[str, Any]]) -> dict[tuple[str, str], 
             if name not in ("helm.sh/chart", "app.kubernetes.io/managed-by")
         }
         annotations = metadata.get("annotations") or {}
+        if "helm.sh/hook" in annotations:
+            continue
         others = {
             name: text for name, text in annotations.items() if not name.startswith("helm.sh/")
         }

@@ -46,8 +46,36 @@ namespaceSelector:
         {{- concat $always .root.Values.webhook.exemptNamespaces | uniq | toYaml | nindent 8 }}
 {{- end -}}
 
-{{/* How the API server calls us. No caBundle: the operator keeps it, and an upgrade that does
-not speak of it leaves it as it is. Takes a dict of root, path and failurePolicy. */}}
+{{/* The Secret that somebody else keeps the certificate in; empty where the operator issues it. */}}
+{{- define "batten.certificateSecret" -}}
+{{- if .Values.certificate.certManager.enabled -}}
+{{- include "batten.fullname" . }}-webhook-tls
+{{- else -}}
+{{- .Values.certificate.existingSecret -}}
+{{- end -}}
+{{- end -}}
+
+{{/* By what others know that they are to put the caBundle into a configuration. */}}
+{{- define "batten.webhookAnnotations" -}}
+{{- $injected := dict -}}
+{{- if .Values.certificate.certManager.enabled -}}
+{{- $_ := printf "%s/%s-webhook" .Release.Namespace (include "batten.fullname" .) | set $injected "cert-manager.io/inject-ca-from" -}}
+{{- end -}}
+{{- with merge $injected .Values.webhook.annotations -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Hours of a duration such as `90d` or `30m`. */}}
+{{- define "batten.hours" -}}
+{{- $number := regexFind "^[0-9.]+" . | float64 -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- divf (mulf $number (get (dict "d" 86400000 "h" 3600000 "m" 60000 "s" 1000 "ms" 1) $unit)) 3600000 -}}
+{{- end -}}
+
+{{/* How the API server calls us. Without a caBundle: the operator or cert-manager keeps it, and an
+upgrade that does not speak of it leaves it as it is. Takes a dict of root, path and failurePolicy. */}}
 {{- define "batten.client" -}}
 clientConfig:
   {{- with .root.Values.webhook.url }}
@@ -58,6 +86,9 @@ clientConfig:
     namespace: {{ .root.Release.Namespace }}
     path: {{ .path }}
     port: 443
+  {{- end }}
+  {{- with .root.Values.certificate.caBundle }}
+  caBundle: {{ b64enc . }}
   {{- end }}
 admissionReviewVersions: [v1]
 {{- /* A refusal is told of in an Event, that of a dry run is not. */}}
