@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from batten_chart import CHART, NAMESPACE, Rendered, render, without_definitions
+from batten_cluster import ControlPlane, free_ports
 from batten_e2e import Kubectl, Namespace, eventually, new_namespace, run
-from batten_tools import helm
+from batten_tools import go_module, helm
+
+from batten_operator.certificates import fresh
 
 pytestmark = pytest.mark.cluster
 
 NOBODY = "https://127.0.0.1:1"  # where nothing listens: a request that is asked about fails
 CALLED = "failed calling webhook"
+FAILS_OPEN = "apiserver_admission_webhook_fail_open_count"
+# Whose definitions are there as files of a Go module, at which version.
+OTHERS = (
+    (
+        ("github.com/cert-manager/cert-manager", "v1.21.2"),
+        "deploy/crds",
+        ("cert-manager.io_certificates", "cert-manager.io_issuers"),
+    ),
+    (
+        ("github.com/prometheus-operator/prometheus-operator", "v0.93.1"),
+        "example/prometheus-operator-crd",
+        ("monitoring.coreos.com_servicemonitors", "monitoring.coreos.com_prometheusrules"),
+    ),
+)
 FAIL = {"mutate": "Ignore", "pods": "Fail", "templates": "Fail"}
 Apply = Callable[..., Rendered]
 
@@ -48,7 +69,46 @@ def called(namespace: Namespace) -> None:
     )
 
 
-@pytest.mark.parametrize("values", [{}, {"mode": "enforce"}, {"webhook": {"url": NOBODY}}])
+@pytest.fixture(scope="module")
+def others(plane: ControlPlane) -> ControlPlane:
+    """With the kinds of cert-manager and of the Prometheus Operator, as they define them."""
+    for (module, version), folder, names in OTHERS:
+        for name in names:
+            file = go_module(module, version) / folder / f"{name}.yaml"
+            plane.kubectl("apply", "--server-side", "-f", str(file)).require()
+            group, _, plural = name.partition("_")
+            crd = f"crd/{plural}.{group}"
+            plane.kubectl("wait", "--for=condition=Established", crd).require()
+    return plane
+
+
+EVERYTHING: dict[str, Any] = {
+    "autoscaling": {"enabled": True},
+    "certificate": {"certManager": {"enabled": True}},
+    "networkPolicy": {
+        "enabled": True,
+        "apiServers": ["192.0.2.0/24", "2001:db8::/32"],
+        "metricsFrom": [{"namespaceSelector": {}}],
+        "egressTo": [{"ipBlock": {"cidr": "0.0.0.0/0"}}],
+    },
+    "monitoring": {
+        name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard")
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"mode": "enforce"},
+        {"webhook": {"url": NOBODY}},
+        EVERYTHING,
+        {"certificate": {"certManager": {"enabled": True, "issuer": {"name": "own"}}}},
+        {"certificate": {"existingSecret": "tls"}, "webhook": {"annotations": {"a.b/c": "d"}}},
+    ],
+)
+@pytest.mark.usefixtures("others")
 def test_the_api_server_takes_every_object(kubectl: Kubectl, values: dict[str, Any]) -> None:
     text = render(**values).text
     applied = kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
@@ -70,6 +130,39 @@ def test_its_own_pods_pass_pod_security_restricted(
         restricted.apply(value).require()
         refused = restricted.apply(pod("plain"))
         assert "violates PodSecurity" in refused.stderr
+
+
+def test_the_api_server_takes_the_one_file(kubectl: Kubectl) -> None:
+    file = str(CHART.parents[1] / "deploy" / "install.yaml")
+    kubectl("apply", "--dry-run=server", "--validate=strict", "-f", file).require()
+
+
+def test_helm_test_asks_whether_the_webhooks_are_ready(defaults: Rendered, tmp_path: Path) -> None:
+    """What the Pod runs, here: the name of its Service is all that needs a cluster."""
+    pod = next(each for each in defaults.all("Pod") if "helm.sh/hook" in str(each))
+    *command, url = pod["spec"]["containers"][0]["command"]
+    service = defaults.one("Service")["metadata"]["name"]
+    assert url == f"http://{service}.{NAMESPACE}.svc:8080/readyz"
+    assert command[0] == "python"
+    port, http = free_ports(2)
+    here = url.replace(f"{service}.{NAMESPACE}.svc:8080", f"127.0.0.1:{http}")
+    test = (sys.executable, *command[1:], here)
+    assert "refused" in run(*test).stderr
+    addresses = (f"--listen=127.0.0.1:{port}", f"--listen-http=127.0.0.1:{http}")
+    configurations = ("--mutating-configuration=", "--validating-configuration=")
+    alone = (f"--certificate-directory={tmp_path}", "--no-policies", *configurations)
+    operator = [sys.executable, "-m", "batten_operator", *addresses, *alone]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(operator, stdout=log, stderr=log)
+    try:
+        eventually(lambda: "503" in run(*test).stderr or None, "it is there, and not ready")
+        pair = fresh(("127.0.0.1",), timedelta(days=1), datetime.now(UTC)).serving
+        (tmp_path / "tls.key").write_bytes(pair.key)
+        (tmp_path / "tls.crt").write_bytes(pair.certificate)
+        eventually(lambda: run(*test).stdout == "ok\n" or None, "it is ready")
+    finally:
+        process.kill()
+        process.wait()
 
 
 # --- what is asked ------------------------------------------------------------------------------
@@ -125,6 +218,19 @@ def test_what_the_api_server_asks_about(applied: Apply, namespace: Namespace) ->
     # what a controller does with what it owns, and what happens to a status
     assert not asked("label", "replicaset", replica_set, "team=a")
     assert not asked("patch", "deployment", "web", "--subresource=status", "-p", '{"status": {}}')
+
+
+def test_api_servers_count_what_they_let_pass(applied: Apply, namespace: Namespace) -> None:
+    """By the name and labels that an alert and the dashboard ask for."""
+    applied(webhook={"url": NOBODY, "failurePolicy": {"mutate": "Ignore", "pods": "Ignore"}})
+    counted = f'{FAILS_OPEN}{{name="mutate.batten.dev",type="admit"}} '
+
+    def let_pass() -> bool | None:
+        namespace.kubectl("run", "passed", "--image=app", "--dry-run=server").require()
+        metrics = namespace.run("get", "--raw", "/metrics").require().stdout
+        return counted in metrics or None
+
+    eventually(let_pass, "the API server counts")
 
 
 def test_a_large_pod_is_within_the_cost_limit_of_the_conditions(
@@ -238,7 +344,7 @@ RIGHTS = [
     *((verb, SECRET, "-n", NAMESPACE) for verb in ("get", "list", "watch", "update")),
     ("create", "secrets", "-n", NAMESPACE),
     *((verb, "namespaces") for verb in ("get", "list", "watch")),
-    *((verb, crd, "-A") for crd in CRDS for verb in ("get", "list", "watch")),
+    *((verb, crd, "-A") for crd in CRDS for verb in ("list", "watch")),
     ("create", "events.events.k8s.io", "-A"),
     *((verb, f"{VALIDATING}/batten") for verb in ("get", "list", "watch", "patch")),
     *((verb, f"{MUTATING}/batten") for verb in ("get", "list", "watch", "patch")),
@@ -250,7 +356,7 @@ NO_RIGHTS = [
     ("delete", SECRET, "-n", NAMESPACE),
     ("create", "secrets", "-n", "default"),
     *((verb, "namespaces") for verb in ("create", "update", "patch", "delete")),
-    *((verb, crd, "-A") for crd in CRDS for verb in ("create", "update", "patch", "delete")),
+    *((verb, crd, "-A") for crd in CRDS for verb in ("get", "create", "update", "patch", "delete")),
     ("update", CRDS[0], "--subresource=status", "-A"),
     ("patch", f"{VALIDATING}/other"),
     ("list", VALIDATING),
@@ -268,7 +374,7 @@ CONTROLLER_RIGHTS = [
         for kind in ("replicasets.apps", "controllerrevisions.apps", "jobs.batch")
         for verb in ("list", "patch")
     ),
-    *((verb, crd, "-A") for crd in CRDS for verb in ("get", "list", "watch")),
+    *((verb, crd, "-A") for crd in CRDS for verb in ("list", "watch")),
     *(("update", crd, "--subresource=status", "-A") for crd in JUDGING),
     ("list", "pods", "-A"),
     ("list", "deployments.apps", "-A"),

@@ -66,7 +66,7 @@ class Installation:
     def deploy(self) -> None:
         started = time.monotonic()
         self.apply_chart()
-        self._write_kubeconfig()
+        write_kubeconfig(self.kubectl, RELEASE, self.plane.folder / "operator.kubeconfig")
         self.start()
         say(f"Batten {self.mode}s {self.preset} after {time.monotonic() - started:.1f} s")
 
@@ -160,18 +160,16 @@ class Installation:
                 return False
         return True
 
-    def _write_kubeconfig(self) -> None:
-        """The operator speaks as the chart's ServiceAccount, so that its RBAC is what it has."""
-        asked = self.kubectl("config", "view", "--raw", "--minify", "-o", "json").require()
-        config = json.loads(asked.stdout)
-        token = self.kubectl(
-            "create", "token", RELEASE, "-n", NAMESPACE, "--duration=720h"
-        ).require()
-        config["users"] = [{"name": "operator", "user": {"token": token.stdout.strip()}}]
-        config["contexts"][0]["context"]["user"] = "operator"
-        path = self.plane.folder / "operator.kubeconfig"
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(config, indent=2))
+
+def write_kubeconfig(kubectl: Kubectl, account: str, path: Path) -> None:
+    """For who speaks as one of the chart's ServiceAccounts, so that its RBAC is what he has."""
+    asked = kubectl("config", "view", "--raw", "--minify", "-o", "json").require()
+    config = json.loads(asked.stdout)
+    token = kubectl("create", "token", account, "-n", NAMESPACE, "--duration=720h").require()
+    config["users"] = [{"name": "operator", "user": {"token": token.stdout.strip()}}]
+    config["contexts"][0]["context"]["user"] = "operator"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config, indent=2))
 
 
 @contextmanager

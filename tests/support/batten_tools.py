@@ -97,6 +97,12 @@ def kind() -> str:
     return shutil.which("kind") or str(_built_tool(MODULES / "kind", KIND, KIND))
 
 
+def go_module(name: str, version: str) -> Path:
+    """The folder of a Go module's files, as its proxy has them. Raises ToolError."""
+    asked = _run(_go(), ["mod", "download", "-json", f"{name}@{version}"], MODULES)
+    return Path(json.loads(asked)["Dir"])
+
+
 def registry_binary() -> str:
     """distribution's registry, built from its Go module. Raises ToolError."""
     return str(_built_tool(MODULES.with_name("registry"), REGISTRY, f"{REGISTRY}/cmd/registry"))
