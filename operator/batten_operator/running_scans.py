@@ -65,20 +65,24 @@ class RunningScans:
             key = (namespace, *inquiry.scan)
             if len(self._asked) < MOST_ASKED:
                 self._asked.setdefault(key, inquiry)
-            self._count(governed, dict.fromkeys(inquiry.scan))
+            self._count(workload, governed, dict.fromkeys(inquiry.scan))
             return NO_FACTS
         self._using.update(*(each.digests for each in (known.scans or {}).values()))
-        self._count(governed, known.scans or {})
+        self._count(workload, governed, known.scans or {})
         return Facts(scans=known.scans, now=time.time())
 
-    def _count(self, governed: Governed, found: Mapping[str, Scans | None]) -> None:
+    def _count(
+        self, workload: Workload, governed: Governed, found: Mapping[str, Scans | None]
+    ) -> None:
         """An image that two policies judge counts as the sterner one says."""
         parameters = next(
             each.parameters for each in governed.policy.settings if each.rule is scanned_image.RULE
         )
         now = time.time()
         for image, scans in found.items():
-            said = "unknown" if scans is None else scanned_image.standing(scans, parameters, now)
+            said: Standing | Literal["unknown"] = "unknown"
+            if scans is not None:
+                said = scanned_image.standing(workload, image, scans, parameters, now)
             before = self._standings.get(image, said)
             if image in self._standings or len(self._standings) < MOST_USED:
                 self._standings[image] = max(before, said, key=STANDINGS.index)

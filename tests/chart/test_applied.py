@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from batten_chart import CHART, NAMESPACE, Rendered, render, without_definitions
 from batten_cluster import ControlPlane, free_ports
-from batten_e2e import Kubectl, Namespace, eventually, new_namespace, run
+from batten_e2e import Kubectl, Namespace, eventually, new_namespace, run, served
 from batten_tools import go_module, helm
 
 from batten_operator.certificates import fresh
@@ -77,8 +77,7 @@ def others(plane: ControlPlane) -> ControlPlane:
             file = go_module(module, version) / folder / f"{name}.yaml"
             plane.kubectl("apply", "--server-side", "-f", str(file)).require()
             group, _, plural = name.partition("_")
-            crd = f"crd/{plural}.{group}"
-            plane.kubectl("wait", "--for=condition=Established", crd).require()
+            served(plane.kubectl, f"{plural}.{group}")
     return plane
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,6 +225,104 @@ def test_the_service_leads_to_the_ports(defaults: Rendered) -> None:
     for webhook in defaults.webhooks().values():
         port = webhook["clientConfig"]["service"]["port"]
         assert port in {entry["port"] for entry in service["ports"] if entry["name"] == "https"}
+
+
+def test_network_policies_are_of_ports_and_pods_that_there_are() -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"team": "observers"}}}
+    rendered = render(networkPolicy={"enabled": True, "metricsFrom": [peer]})
+    policies = {value["metadata"]["name"]: value["spec"] for value in rendered.all("NetworkPolicy")}
+    for deployment in rendered.all("Deployment"):
+        spec = policies.pop(deployment["metadata"]["name"])
+        template = deployment["spec"]["template"]
+        assert spec["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        (container,) = template["spec"]["containers"]
+        opened = {port["port"]: rule for rule in spec["ingress"] for port in rule["ports"]}
+        assert opened.keys() == {port["name"] for port in container["ports"]}
+        assert peer in opened["http"]["from"]
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+    (test,) = rendered.all("Pod")
+    (scan,) = policies.values()
+    (scanner,) = rendered.all("PodTemplate")
+    labels = scanner["template"]["metadata"]["labels"]
+    assert scan["podSelector"]["matchLabels"].items() <= labels.items()
+    assert "ingress" not in scan
+    tested = [
+        peer["podSelector"]["matchLabels"]
+        for value in rendered.all("NetworkPolicy")
+        for rule in value["spec"].get("ingress", ())
+        for peer in rule.get("from", ())
+        if "podSelector" in peer
+    ]
+    assert [labels.items() <= test["metadata"]["labels"].items() for labels in tested] == [True]
+
+
+def test_the_autoscaler_counts_the_copies() -> None:
+    rendered = render(autoscaling={"enabled": True}, replicas=3)
+    scaler = rendered.one("HorizontalPodAutoscaler")["spec"]
+    deployment = rendered.one("Deployment")
+    assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"]
+    assert rendered.one("Deployment", controller=True)["spec"]["replicas"] == 1
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"certificate": {"certManager": {"enabled": True}, "lifetime": "36h"}},
+        {
+            "certificate": {
+                "existingSecret": "own",
+                "caBundle": "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+            }
+        },
+    ],
+    ids=["cert-manager", "existing Secret"],
+)
+def test_somebody_elses_certificate_is_mounted(tmp_path: Path, values: dict[str, Any]) -> None:
+    rendered = render(**values)
+    spec = rendered.one("Deployment")["spec"]["template"]["spec"]
+    (volume,) = (each for each in spec["volumes"] if each["name"] == "certificate")
+    (mount,) = (
+        each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "certificate"
+    )
+    environment = rendered.environment()
+    assert environment["BATTEN_CERTIFICATE_DIRECTORY"] == mount["mountPath"]
+    assert [item["path"] for item in volume["secret"]["items"]] == ["tls.crt", "tls.key"]
+    settings = parse([], {**environment, "BATTEN_CERTIFICATE_DIRECTORY": str(tmp_path)})
+    kept = {
+        name
+        for role in rendered.all("Role")
+        for rule in role["rules"]
+        for name in rule["resources"]
+    }
+    assert "secrets" in kept  # of scans' credentials, by the controller
+    assert [role["metadata"]["name"] for role in rendered.all("Role")] == ["batten-controller"]
+    configurations = [rendered.one(kind) for kind in sorted(KINDS)]
+    bundles = {
+        webhook["clientConfig"].get("caBundle")
+        for each in configurations
+        for webhook in each["webhooks"]
+    }
+    certificates = {
+        value["metadata"]["name"]: value["spec"] for value in rendered.all("Certificate")
+    }
+    if not certificates:
+        assert volume["secret"]["secretName"] == "own"
+        assert [b64decode(each).decode() for each in bundles] == [values["certificate"]["caBundle"]]
+        return
+    issued = certificates["batten-webhook"]
+    assert volume["secret"]["secretName"] == issued["secretName"]
+    assert set(issued["dnsNames"]) == set(settings.names)
+    assert issued["duration"] == "36h"
+    assert bundles == {None}
+    injected = {"cert-manager.io/inject-ca-from": f"{NAMESPACE}/batten-webhook"}
+    assert all(each["metadata"]["annotations"] == injected for each in configurations)
+    issuers = {value["metadata"]["name"]: value["spec"] for value in rendered.all("Issuer")}
+    signing = issuers[issued["issuerRef"]["name"]]["ca"]["secretName"]
+    authority = certificates["batten-ca"]
+    assert (authority["secretName"], authority["isCA"]) == (signing, True)
+    assert authority["privateKey"]["rotationPolicy"] == "Never"
 
 
 def test_the_rules_of_a_pods_labels_cannot_be_overridden() -> None:

@@ -9,9 +9,11 @@ server what a scan's container printed, and a patch for what it says of that con
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,7 +25,7 @@ import pytest
 import yaml
 from batten_chart import NAMESPACE, Rendered, render
 from batten_cluster import ControlPlane, free_ports
-from batten_e2e import Namespace, eventually, new_namespace
+from batten_e2e import Namespace, eventually, new_namespace, served
 from batten_evidence import ago, trivy_of
 from batten_install import write_kubeconfig
 from batten_pinning import workload
@@ -151,14 +153,14 @@ def kubelet(folder: Path, printed: dict[str, Any]) -> Iterator[int]:
 class Scene:
     """A cluster in which all is done that the operator is for."""
 
-    def __init__(self, plane: ControlPlane, shop: Namespace, served: Registry) -> None:
+    def __init__(self, plane: ControlPlane, shop: Namespace, images: Registry) -> None:
         self.plane = plane
         self.shop = shop
-        self.served = served
-        self.port = free_ports(1)[0]
+        self.images = images
+        self.port, self.http = free_ports(2)
         self.values: dict[str, Any] = {
             "mode": "enforce",
-            "images": {"plainHttp": [served.host], "digestTTL": "1s"},
+            "images": {"plainHttp": [images.host], "digestTTL": "1s"},
             "certificate": {"lifetime": "30s", "propagation": "2s"},
         }
         self.rendered = render(**self.values)
@@ -166,7 +168,7 @@ class Scene:
     def before(self) -> None:
         """What was there before the operator, which gives it digests."""
         self.apply(*(definition(*each) for each in DEFINITIONS.items() if "open" not in each[0]))
-        auth = {"auths": {self.served.host: {"username": "robot", "password": "secret"}}}
+        auth = {"auths": {self.images.host: {"username": "robot", "password": "secret"}}}
         pull = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -179,7 +181,7 @@ class Scene:
         self.shop.pods(4)
 
     def workloads(self, name: str) -> list[dict[str, Any]]:
-        image = f"{self.served.host}/app:1"
+        image = f"{self.images.host}/app:1"
         made = [workload(kind, image, f"{name}-{kind.lower()}") for kind in KINDS]
         for each in made:
             each["spec"]["template"]["spec"]["imagePullSecrets"] = [{"name": "pull"}]
@@ -207,19 +209,19 @@ class Scene:
         kept = [each for each in self.rendered.objects if each["kind"] not in skipped]
         crds = [each for each in kept if each["kind"] == "CustomResourceDefinition"]
         self.apply(*crds)
-        names = [each["metadata"]["name"] for each in crds]
-        self.plane.kubectl("wait", "--for=condition=Established", "crd", *names).require()
+        served(self.plane.kubectl, *(each["metadata"]["name"] for each in crds))
         self.apply(*kept, *webhooks)
         for account in ("batten", "batten-controller"):
             controller = account != "batten"
             file = self.plane.folder / f"{account}.kubeconfig"
             write_kubeconfig(self.plane.kubectl, account, file)
-            listen = "" if controller else f"127.0.0.1:{self.port}"
+            own = f"-http=127.0.0.1:{self.http}" if controller else f"=127.0.0.1:{self.port}"
+            other = [] if controller else ["--listen-http="]
             self.plane.spawn(
                 account,
                 [
-                    *(sys.executable, "-m", "batten_operator", "--listen-http=", f"--url={url}"),
-                    *([f"--listen={listen}"] if listen else []),
+                    *(sys.executable, "-m", "batten_operator", f"--url={url}"),
+                    *(f"--listen{own}", *other),
                 ],
                 **self.rendered.environment(controller=controller),
                 KUBECONFIG=str(file),
@@ -286,8 +288,6 @@ class Scene:
         """Something else governs, so that the controller looks at once; reports get stale."""
         patch = json.dumps({"spec": {"priority": turn % 100}})
         self.plane.kubectl("patch", "hardeningpolicy", "scans", "--type=merge", "-p", patch)
-        if turn == 20:
-            self.apply(definition("reports.openreports.io", "Namespaced"))
         for plural, kind in (("policyreports.wgpolicyk8s.io", "PolicyReport"), REPORT):
             group = plural.partition(".")[2]
             stray = {
@@ -319,14 +319,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     flags = ("--kubelet-preferred-address-types=InternalIP",)
     folder = tmp_path_factory.mktemp("rights")
     with (
-        registry(folder) as served,
+        registry(folder) as images,
         ControlPlane(folder / "cluster", apiserver_arguments=flags) as plane,
         new_namespace(plane.kubectl, "shop") as shop,
     ):
         plane.kubectl("create", "namespace", NAMESPACE).require()
-        pushed = served.push("app", "1", User="1000")
-        found = Scene(plane, shop, served)
-        with kubelet(folder, trivy_of(served, "app:1", pushed)) as port:
+        pushed = images.push("app", "1", User="1000")
+        found = Scene(plane, shop, images)
+        with kubelet(folder, trivy_of(images, "app:1", pushed)) as port:
             found.before()
             found.start()
             found.served_by(port)
@@ -352,12 +352,34 @@ def test_every_right_is_used_and_no_other(scene: Scene) -> None:
             rights, refused = used(scene.plane.audit_log, account)
             assert refused == []
             left |= granted(scene.rendered, account) - rights
-        return left - OTHERWISE.keys()
+        left -= OTHERWISE.keys()
+        if left and {right.group for right in left} == {"openreports.io"}:
+            scene.apply(definition("reports.openreports.io", "Namespaced"))
+        return left
 
     try:
         eventually(lambda: True if not unused() else None, "all is used", POLL_SECONDS)
     except AssertionError:
         assert unused() == set()
+
+
+def test_the_controller_counts_scans_of_what_runs(scene: Scene) -> None:
+    """Pods that were there before are named by a tag, of which no scan counts."""
+    turn = 100
+
+    def counted() -> dict[str, float] | None:
+        nonlocal turn
+        turn += 1
+        scene.stir(turn)
+        scene.end_scans()
+        with urllib.request.urlopen(f"http://127.0.0.1:{scene.http}/metrics") as answer:
+            text = answer.read().decode()
+        found = re.findall(r'^batten_running_images\{scan="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        counts = {name: float(number) for name, number in found}
+        return counts if counts.get("passed") else None
+
+    counts = eventually(counted, "what runs is known to be scanned", POLL_SECONDS)
+    assert counts == {"passed": 1, "missing": 1, "refused": 0, "unknown": 0}
 
 
 @pytest.mark.parametrize(("right", "values"), OTHERWISE.items())

@@ -107,6 +107,15 @@ def eventually(attempt: Callable[[], Value | None], what: str, seconds: float = 
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
+def served(kubectl: Kubectl, *names: str) -> None:
+    """Wait until objects of these kinds, as `widgets.example.com`, can be made."""
+
+    def all_are() -> bool | None:
+        return all(kubectl("get", name).code == 0 for name in names) or None
+
+    eventually(all_are, f"{', '.join(names)} are served")
+
+
 @contextmanager
 def new_namespace(
     run: Kubectl, name: str, labels: dict[str, str] | None = None

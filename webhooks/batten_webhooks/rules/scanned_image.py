@@ -239,7 +239,7 @@ def check(pod: Workload, parameters: Parameters, context: Context) -> Iterator[F
         known = scans.get(image)
         if known is None:
             yield place.missing("is not known to be scanned: it is not looked up here")
-        elif pod.is_pod and "@" not in image and not known.error:
+        elif _by_tag(pod, image) and not known.error:
             yield place.missing(
                 "is named by a tag: what was scanned need not be what runs",
                 "name its digest, as pinned-digest does where its mutation is Enabled",
@@ -268,12 +268,20 @@ def lacking(
                 yield image, scans, platform
 
 
-def standing(scans: Scans, parameters: Parameters, now: float) -> Standing:
-    """What is known of an image, for whoever counts them."""
+def standing(
+    pod: Workload, image: str, scans: Scans, parameters: Parameters, now: float
+) -> Standing:
+    """What `check` makes of an image, for whoever counts them."""
+    if _by_tag(pod, image):
+        return "missing"
     found = _judgement(scans, parameters, now)
     if found.missing:
         return "missing"
     return "refused" if found.bad or found.ended else "passed"
+
+
+def _by_tag(pod: Workload, image: str) -> bool:
+    return pod.is_pod and "@" not in image
 
 
 @dataclass(frozen=True, slots=True)
