@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,14 @@ def test_one_file_installs_the_same(build: Build) -> None:
     assert without_helms_labels(installed.objects) == without_helms_labels(
         build("deploy/base").objects
     )
+
+
+def test_our_own_check_finds_nothing_that_it_would_refuse() -> None:
+    """Images are the administrator's to name by digest: that is advice."""
+    checked = run(sys.executable, "-m", "batten_webhooks.cli", "check", str(ROOT / "deploy"))
+    assert checked.code == 0, checked.stdout
+    assert "0 errors" in checked.stdout + checked.stderr
+    assert set(re.findall(r"warning\[([a-z-]+)\]", checked.stdout)) <= {"pinned-digest"}
 
 
 def test_nothing_tells_of_helm(build: Build) -> None:
