@@ -171,4 +171,3 @@ class Controller:
             subject = f'container "{key[1]}": ' if key[1] else ""
             self._events.tell(of_running(key[0], f"{subject}{bad[key]}"))
         self._bad = set(bad)
-        self._metrics.bad_images.set(len(bad))

@@ -108,11 +108,6 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
-        self.bad_images = Gauge(
-            "batten_running_images_refused",
-            "Containers that run an image which scanned-image would refuse by now.",
-            registry=registry,
-        )
         self._audited = Gauge(
             "batten_audit_timestamp_seconds",
             "When the cluster's workloads were last judged.",

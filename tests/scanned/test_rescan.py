@@ -23,7 +23,7 @@ pytestmark = pytest.mark.cluster
 
 # The controller looks once a minute where nothing wakes it.
 PATIENCE = 150.0
-METRIC = "batten_running_images_refused"
+METRIC = 'batten_running_images{scan="refused"}'
 
 
 @contextmanager
