@@ -31,6 +31,8 @@ MOST_AT_ONCE, MOST_ASKED, MOST_USED = 4, 2_000, 50_000
 RENEW_SHARE = 0.5
 # What asked for a scan may be tried again as late as this.
 UNUSED_SECONDS = 3600.0
+# A registry that never answers keeps what nobody runs no longer than so many looks.
+PATIENT_LOOKS = 20
 # The sterner the later. Nothing is known yet of what is asked for with the next look.
 STANDINGS: tuple[Standing | Literal["unknown"], ...] = ("passed", "unknown", "missing", "refused")
 
@@ -48,6 +50,7 @@ class RunningScans:
         self._used: set[str] = set()
         self._standings: dict[str, Standing | Literal["unknown"]] = {}
         self._unused_since: dict[str, float] = {}
+        self._looks = 0
 
     def begin(self) -> None:
         self._asked.clear()
@@ -113,9 +116,11 @@ class RunningScans:
 
     async def drop_unused(self, cluster: Cluster, scans: StoredScans) -> None:
         """Those that were made on demand, of what runs no more, once they are too old to count;
-        none while it is not known of everything what runs. Raises ApiError.
+        none while it is not known of everything what runs, unless that is never known. Raises
+        ApiError.
         """
-        if self._asked:
+        self._looks = self._looks + 1 if self._asked else 0
+        if 0 < self._looks < PATIENT_LOOKS:
             return
         now = time.time()
         requests = dict(scans.requests)

@@ -243,17 +243,19 @@ class Scene:
                 rules=["no-privileged"],
                 match={"namespaces": ["shop"]},
             ),
-            # Of what runs nowhere, and too old to count.
-            ours(
-                "ImageScan",
-                "unused",
-                image="registry.example/app:1",
-                digests=[f"sha256:{'0' * 64}"],
-                scanner={"name": "trivy"},
-                scannedAt=ago(60),
-                request={"template": "other", "namespace": "shop"},
-            ),
         )
+        # Of what runs nowhere, and too old to count; as a webhook has asked for it.
+        unused = ours(
+            "ImageScan",
+            "unused",
+            image="registry.example/app:1",
+            digests=[f"sha256:{'0' * 64}"],
+            scanner={"name": "trivy"},
+            scannedAt=ago(60),
+            request={"template": "other", "namespace": "shop"},
+        )
+        create = ("create", f"--as={ACCOUNT}batten", "-f", "-")
+        self.plane.kubectl(*create, stdin=json.dumps(unused)).require()
 
     def served_by(self, port: int) -> None:
         """A Node where what stands for the kubelet listens."""
