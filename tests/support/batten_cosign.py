@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from batten_programs import MIRROR
-from batten_tools import CACHE, ToolError, alone, say
+from batten_tools import CACHE, ToolError, alone, debian_mirror, say
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -61,7 +60,7 @@ def _unpack(major: Major, program: Path) -> None:
         for name in ("lists/partial", "cache/archives/partial", "parts"):
             (root / name).mkdir(parents=True)
         (root / "status").touch()
-        line = f"deb [signed-by={keyring}] {MIRROR} {SUITES[major]} main\n"
+        line = f"deb [signed-by={keyring}] {debian_mirror()} {SUITES[major]} main\n"
         (root / "sources.list").write_text(line)
         options = {
             "APT::Sandbox::User": "root",

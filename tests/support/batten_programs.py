@@ -17,11 +17,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from batten_tools import CACHE, ToolError, alone, say
+from batten_tools import CACHE, ToolError, alone, debian_mirror, say
 
 from batten_webhooks.reference import parse_reference
 
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+SUITE = "bookworm"
 PACKAGES = (
     "apache2",
     "gosu",
@@ -69,7 +69,7 @@ def _archive() -> Path:
 def _make(archive: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="batten-root-") as folder:
         root = Path(folder) / "root"
-        _run("debootstrap", "--variant=minbase", SUITE, str(root), MIRROR)
+        _run("debootstrap", "--variant=minbase", SUITE, str(root), debian_mirror())
         proc = root / "proc"
         _run("mount", "-t", "proc", "proc", str(proc))
         try:

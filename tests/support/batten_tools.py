@@ -328,3 +328,17 @@ def alone(folder: Path, waiting: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def debian_mirror() -> str:
+    """Where apt has Debian's main archive from. Raises ToolError."""
+    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except OSError:
+        raise ToolError("no mirror of Debian: apt-get is missing") from None
+    mirrors = (line.rstrip("/") for line in done.stdout.splitlines())
+    found = next((each for each in mirrors if each.endswith("/debian")), "")
+    if not found:
+        raise ToolError("no mirror of Debian is among apt's sources")
+    return found
