@@ -21,6 +21,7 @@ START_SECONDS = 30.0
 OPERATOR = (
     "-m", "batten_operator", "--enforce", "--preset=hardened",
     "--listen=127.0.0.1:0", "--listen-http=",
+    "--no-look-up-images",  # a registry that is not there would be measured
 )  # fmt: skip
 
 

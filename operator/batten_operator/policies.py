@@ -113,7 +113,12 @@ class Policies:
     def known(self, images: Source | None = None) -> Known:
         """What a review of this moment is answered with."""
         return Known(
-            self.governance, time.time(), self._namespaces, images=images, paths=self._paths
+            self.governance,
+            time.time(),
+            self._namespaces,
+            images=images,
+            blind=images is None,
+            paths=self._paths,
         )
 
     def subscribe(self, told: Told) -> None:

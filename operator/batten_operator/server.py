@@ -244,7 +244,7 @@ class AdmissionServer:
         What is asked for is there by `ends`, of time.perf_counter(): the API server's own deadline
         leaves room for an answer without it.
         """
-        source: Source = self._images.known if self._images is not None else _nothing_known
+        source: Source | None = self._images.known if self._images is not None else None
         for _ in range(MOST_LOOK_UPS):
             try:
                 return self._judged(webhook, body, source)
@@ -256,7 +256,7 @@ class AdmissionServer:
                 source = partial(_given, facts)
         raise Refused(500, "what decides is forgotten as fast as it is looked up: try again")
 
-    def _judged(self, webhook: Judge, body: bytes, source: Source) -> Answer:
+    def _judged(self, webhook: Judge, body: bytes, source: Source | None) -> Answer:
         try:
             if webhook == "namespaces":
                 return judge_namespace(body, self._policies.governance)
@@ -324,12 +324,6 @@ class AdmissionServer:
             text = f"not ready: {', '.join(sorted(self._waiting))}\n"
             return web.Response(status=503, text=text)
         return web.Response(text="ok\n")
-
-
-def _nothing_known(inquiry: Inquiry) -> Facts:
-    """Where nobody looks images up, no scan is known: that refuses where one is needed, and else
-    there is nothing to tell."""
-    return Facts(scans={}) if inquiry.scan_or_deny else Facts()
 
 
 class _Connections(web.Server):

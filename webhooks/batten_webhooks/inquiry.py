@@ -25,8 +25,8 @@ MOST_ASKED = MOST_CONTAINERS
 class Inquiry(Struct, frozen=True):
     """References by the text that names them: `pin` are those whose tags are to be resolved, `read`
     those whose configuration counts, `scan` those whose scans do, from `sources`. `secrets` are the
-    policy's own, for Pods of `namespace`. With `scan_or_deny` what is not known to be scanned is
-    refused. Where revisions are `pinned` their Pods take digests from there alone."""
+    policy's own, for Pods of `namespace`. Where revisions are `pinned` their Pods take digests from
+    there alone."""
 
     namespace: str
     workload: Workload
@@ -35,7 +35,6 @@ class Inquiry(Struct, frozen=True):
     secrets: tuple[str, ...] = ()
     scan: Mapping[str, Reference] = {}
     sources: tuple[ScanSource, ...] = ()
-    scan_or_deny: bool = False
     pinned: bool = True
 
 
@@ -91,8 +90,15 @@ def inquire(
         secrets,
         scan,
         sources,
-        scan_or_deny=scanning is not None and "Deny" in scanning.actions,
         pinned=pins(governed.policy),
+    )
+
+
+def scan_or_deny(policy: Policy) -> bool:
+    """Whether what is not known to be scanned is refused."""
+    return any(
+        setting.rule is scanned_image.RULE and "Deny" in setting.actions
+        for setting in policy.settings
     )
 
 

@@ -25,6 +25,7 @@ from batten_webhooks.inquiry import (
     WantedScan,
     inquire,
     pins,
+    scan_or_deny,
     wanted_scans,
 )
 from batten_webhooks.patch import operations
@@ -178,6 +179,7 @@ _POD_REVIEW = msgspec.json.Decoder(PodReview)
 _REVIEW = msgspec.json.Decoder(ObjectReview)
 _NULL = b"null"
 NO_DIGESTS: Mapping[str, str] = {}
+UNSCANNED = Facts(scans={})
 NOTHING = Verdict((), (), (), ())
 
 
@@ -186,7 +188,8 @@ class Known:
     """What a review is answered with. `now` is in Unix seconds.
 
     `namespaces` are the labels of each namespace; they are asked for where policies select by them.
-    `images` tells what is known of images; without it `facts` are all there is.
+    `images` tells what is known of images; without it `facts` are all there is. With `blind` nobody
+    looks images up: no scan of theirs is known, which is not that none is needed.
     """
 
     governance: Governance
@@ -194,6 +197,7 @@ class Known:
     namespaces: Mapping[str, Labels] = field(default_factory=dict)
     facts: Facts = NO_FACTS
     images: Source | None = None
+    blind: bool = False
     paths: Mapping[Kind, tuple[str, ...]] = field(default_factory=lambda: TEMPLATE_PATHS)
 
     def governed(self, request: Request, template: PodTemplate) -> Governed:
@@ -235,6 +239,8 @@ class Known:
             if asked is not None and known is None:
                 raise FactsNeeded(asked)
             found = known or found
+        elif self.blind and judge and scan_or_deny(governed.policy):
+            found = UNSCANNED
         if digests:
             digests = {**found.digests, **digests}
         return Facts(
