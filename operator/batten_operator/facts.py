@@ -46,7 +46,7 @@ MOST_REVISIONS, MOST_SECRETS, MOST_KEYRINGS = 10_000, 2_000, 2_000
 # Of one Pod, and of one Secret: who may make them makes calls, and what is remembered.
 MOST_PULL_SECRETS, MOST_ENTRIES, MOST_SECRET_BYTES = 20, 100, 2**16
 # A Pod is reviewed before the API server looks at its names. RFC 1123: no `..`, no megabyte.
-NAME = pinned_digest.SECRET
+NAME = pinned_digest.OBJECT_NAME
 LONGEST_UID = 128
 
 T = TypeVar("T")

@@ -64,10 +64,11 @@ def register(registry: kopf.OperatorRegistry, governance: Callable[[], Governanc
 def _policy(value: Any) -> GoverningPolicy:
     """With keys that are keys. Raises Invalid."""
     read = read_policy(value)
-    scanning = next(each for each in read.policy.settings if each.rule is scanned_image.RULE)
-    place: Location = ("spec", "rules", scanning.rule.name, "sources")
+    scanning = read.policy.setting(scanned_image.RULE)
+    sources = scanning.parameters.sources if scanning is not None else ()
+    place: Location = ("spec", "rules", scanned_image.RULE.name, "sources")
     wrong: list[tuple[Location, str]] = []
-    for index, source in enumerate(scanning.parameters.sources):
+    for index, source in enumerate(sources):
         try:
             parse_keys(source.keys)
         except ValueError as error:

@@ -78,14 +78,13 @@ class RunningScans:
         self, workload: Workload, governed: Governed, found: Mapping[str, Scans | None]
     ) -> None:
         """An image that two policies judge counts as the sterner one says."""
-        parameters = next(
-            each.parameters for each in governed.policy.settings if each.rule is scanned_image.RULE
-        )
-        now = time.time()
+        setting, now = governed.policy.setting(scanned_image.RULE), time.time()
+        if setting is None:
+            return
         for image, scans in found.items():
             said: Standing | Literal["unknown"] = "unknown"
             if scans is not None:
-                said = scanned_image.standing(workload, image, scans, parameters, now)
+                said = scanned_image.standing(workload, image, scans, setting.parameters, now)
             before = self._standings.get(image, said)
             if image in self._standings or len(self._standings) < MOST_USED:
                 self._standings[image] = max(before, said, key=STANDINGS.index)
@@ -141,9 +140,9 @@ class RunningScans:
         template = scan.request.template if scan.request is not None else ""
         ages = [
             scanned_image.demands(setting.parameters).max_age
-            for policy in self.policies.governance.policies
-            for setting in policy.policy.settings
-            if setting.rule is scanned_image.RULE and setting.parameters.scan_with == template
+            for governing in self.policies.governance.policies
+            if (setting := governing.policy.setting(scanned_image.RULE)) is not None
+            and setting.parameters.scan_with == template
         ]
         return min(ages, default=scanned_image.demands(scanned_image.Parameters()).max_age)
 

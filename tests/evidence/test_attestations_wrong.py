@@ -10,12 +10,13 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from batten_dsse import ENVELOPE, Signer, statement
+from batten_wrong import Answer, Handler, status
 
 from batten_webhooks.evidence.attestations import attached as module
 from batten_webhooks.evidence.attestations.attached import MOST_TOLD, attached
@@ -34,9 +35,6 @@ FALLBACK = f"manifests/sha256-{'a' * 64}"
 TAG = f"{FALLBACK}.att"
 SIGNER = Signer.fresh()
 RIGHT = SIGNER.sign(statement(DIGEST))
-
-Handler = BaseHTTPRequestHandler
-Answer = Callable[[Handler], None]
 
 
 class Wrong:
@@ -92,17 +90,6 @@ def body(data: bytes, kind: str, **headers: str) -> Answer:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(data)
-
-    return answer
-
-
-def status(code: int, **headers: str) -> Answer:
-    def answer(handler: Handler) -> None:
-        handler.send_response(code)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
 
     return answer
 

@@ -17,7 +17,7 @@ Handler = BaseHTTPRequestHandler
 Answer = Callable[[Handler], None]
 
 
-def _status(code: int, **headers: str) -> Answer:
+def status(code: int, **headers: str) -> Answer:
     def answer(handler: Handler) -> None:
         handler.send_response(code)
         for name, value in headers.items():
@@ -30,7 +30,7 @@ def _status(code: int, **headers: str) -> Answer:
 
 def _slow(handler: Handler) -> None:
     time.sleep(SLOW_SECONDS)
-    _status(503)(handler)
+    status(503)(handler)
 
 
 def _body(handler: Handler, declared: int, data: bytes) -> None:
@@ -54,13 +54,13 @@ def _huge(handler: Handler) -> None:
 
 # By name; what Batten says of each is in the tests.
 WRONG: dict[str, Answer] = {
-    "missing": _status(404),
-    "limited": _status(429, Retry_After="60"),
-    "broken": _status(500),
+    "missing": status(404),
+    "limited": status(429, Retry_After="60"),
+    "broken": status(500),
     "truncated": _truncated,
-    "digest": _status(200, Content_Type=INDEX, Docker_Content_Digest="sha256:0"),
+    "digest": status(200, Content_Type=INDEX, Docker_Content_Digest="sha256:0"),
     "huge": _huge,
-    "redirect": _status(307, Location=METADATA),
+    "redirect": status(307, Location=METADATA),
     "slow": _slow,
 }
 
@@ -69,7 +69,7 @@ WRONG: dict[str, Answer] = {
 def wrong_registries() -> Iterator[dict[str, str]]:
     """The HOST:PORT of each; one more, `stopped`, is where nobody listens."""
     servers = {name: _serve(answer) for name, answer in WRONG.items()}
-    gone = _serve(_status(500))
+    gone = _serve(status(500))
     gone.server_close()
     everybody = servers | {"stopped": gone}
     try:

@@ -85,14 +85,13 @@ class _Evaluation:
 
     def _mounting(self, policy: Policy) -> bool:
         """Whether what is missing of volumes is mounted, in every container."""
-        for setting in policy.settings:
-            if setting.rule is writable_tmp.RULE:
-                return (
-                    setting.mutation != "Disabled"
-                    and setting.rule.name not in self._holding.rules
-                    and self._facts.requester not in setting.exempt_users
-                )
-        return False
+        setting = policy.setting(writable_tmp.RULE)
+        return (
+            setting is not None
+            and setting.mutation != "Disabled"
+            and setting.rule.name not in self._holding.rules
+            and self._facts.requester not in setting.exempt_users
+        )
 
     def _run_with_exceptions(self, setting: Setting, only: frozenset[str] | None = None) -> None:
         """`only` what it finds in these containers ("" is the Pod)."""

@@ -96,10 +96,8 @@ def inquire(
 
 def scan_or_deny(policy: Policy) -> bool:
     """Whether what is not known to be scanned is refused."""
-    return any(
-        setting.rule is scanned_image.RULE and "Deny" in setting.actions
-        for setting in policy.settings
-    )
+    scanning = policy.setting(scanned_image.RULE)
+    return scanning is not None and "Deny" in scanning.actions
 
 
 class WantedScan(Struct, frozen=True):
@@ -118,33 +116,25 @@ def wanted_scans(
 ) -> tuple[WantedScan, ...]:
     """Those that the policy lets be made, of what lacks one that counts: of Pods, which name the
     digests that run and bear their ServiceAccount's pull secrets."""
-    scanning = next((each for each in policy.settings if each.rule is scanned_image.RULE), None)
+    scanning = policy.setting(scanned_image.RULE)
     if scanning is None or not (workload.is_pod and scanning.actions):
         return ()
-    pinning = next((each for each in policy.settings if each.rule is pinned_digest.RULE), None)
     template = scanning.parameters.scan_with
+    if not template:
+        return ()
+    pinning = policy.setting(pinned_digest.RULE)
     own = tuple(each.name for each in workload.spec.imagePullSecrets or () if each.name)
     named = pinning.parameters.image_pull_secrets if pinning is not None else ()
     return tuple(
-        WantedScan(
-            image,
-            scans.digest,
-            platform,
-            template,
-            namespace,
-            (*own, *named),
-        )
+        WantedScan(image, scans.digest, platform, template, namespace, (*own, *named))
         for image, scans, platform in scanned_image.lacking(workload, scanning.parameters, facts)
-        if template
     )
 
 
 def pins(policy: Policy) -> bool:
     """Whether images are given digests, not only told which they would be given."""
-    return any(
-        setting.rule is pinned_digest.RULE and setting.mutation == "Enabled"
-        for setting in policy.settings
-    )
+    pinning = policy.setting(pinned_digest.RULE)
+    return pinning is not None and pinning.mutation == "Enabled"
 
 
 def _may_be_let_in(workload: Workload, setting: Setting, exemptions: Exemptions) -> bool:

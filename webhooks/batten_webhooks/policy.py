@@ -41,6 +41,10 @@ class Policy:
     version: Version = VERSIONS[-1]
     warn_of_changes: bool = False
 
+    def setting(self, rule: Rule) -> Setting | None:
+        """How the rule is applied by itself; None where it is not, or stands below another."""
+        return next((each for each in self.settings if each.rule is rule), None)
+
 
 def contained(settings: Iterable[Setting]) -> tuple[Setting, ...]:
     """Rules that a stronger one contains, and whose actions it takes, stand below that one.

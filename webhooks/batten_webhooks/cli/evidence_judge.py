@@ -89,9 +89,9 @@ class Judged:
 
 def demand(policy: Policy, why: str = "") -> Demand:
     """Raises CannotRun where the policy does not ask for scans."""
-    for setting in policy.settings:
-        if setting.rule is scanned_image.RULE and setting.actions:
-            return Demand(policy, setting, why)
+    setting = policy.setting(scanned_image.RULE)
+    if setting is not None and setting.actions:
+        return Demand(policy, setting, why)
     raise CannotRun(
         f"{policy.title} asks for no scans: name a policy whose rules have {RULE} with --policy"
     )

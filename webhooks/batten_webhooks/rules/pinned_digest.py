@@ -58,7 +58,7 @@ from batten_webhooks.verdict import Change, Finding, Unknown
 from batten_webhooks.workload import Workload
 
 # RFC 1123, as names of Secrets are.
-SECRET = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 PULL_SECRETS = "/spec/imagePullSecrets"
 LONGEST_REMEMBERED = 512
 
@@ -82,7 +82,7 @@ class Parameters:
                 if name != "leave_alone" and pattern.tag and not pattern.digest:
                     raise ValueError(f"{name} {text!r} names a tag, and what runs is a digest")
         for text in self.image_pull_secrets:
-            if not SECRET.fullmatch(text):
+            if not OBJECT_NAME.fullmatch(text):
                 raise ValueError(f"image_pull_secrets {text!r} is no name of a Secret")
 
 

@@ -66,7 +66,7 @@ from batten_webhooks.evidence.model import Severity
 from batten_webhooks.evidence.scans import Platform, Scans
 from batten_webhooks.image_pattern import InvalidPattern, parse_pattern
 from batten_webhooks.reference import Reference
-from batten_webhooks.rules.pinned_digest import matches, readable
+from batten_webhooks.rules.pinned_digest import OBJECT_NAME, matches, readable
 from batten_webhooks.rules.rule import WARN, Context, Facts, Rule, shown
 from batten_webhooks.verdict import Finding, Unknown
 from batten_webhooks.workload import Workload
@@ -76,7 +76,6 @@ Standing = Literal["passed", "refused", "missing"]
 # More vulnerabilities, and more reasons, are only counted; longer ones are cut.
 MOST_TOLD, LONGEST_TOLD = 5, 300
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _CVE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9:._]{2,99}")
 
 
@@ -200,7 +199,7 @@ class Parameters:
                 parse_pattern(text)
             except InvalidPattern as error:
                 raise ValueError(f"exempt {text!r} {error}") from None
-        if self.scan_with and not _NAME.fullmatch(self.scan_with):
+        if self.scan_with and not OBJECT_NAME.fullmatch(self.scan_with):
             raise ValueError("scan_with must be the name of a PodTemplate")
         if self.scan_with and all(source.kind != "ImageScan" for source in self.sources):
             raise ValueError("scan_with writes ImageScans: name them in sources, too")
