@@ -61,6 +61,12 @@ def register(registry: kopf.OperatorRegistry, governance: Callable[[], Governanc
         _read(read_image_scan, body)
 
 
+def unknown(error: Exception) -> bool:
+    """Whether kopf does not know the kind, as it was not defined when its watches began. The class
+    is not exported."""
+    return type(error).__name__ == "UnknownResourceError"
+
+
 def _policy(value: Any) -> GoverningPolicy:
     """With keys that are keys. Raises Invalid."""
     read = read_policy(value)

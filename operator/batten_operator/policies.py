@@ -107,6 +107,7 @@ class Policies:
         self._namespaces: dict[str, Labels] = {}
         self._look_ups: dict[str, asyncio.Future[Labels]] = {}
         self._woken = asyncio.Event()
+        self._unknown: set[str] = set()
         self.governance = Governance(default)
         self.read = asyncio.Event()  # set once all was read for the first time
 
@@ -136,6 +137,12 @@ class Policies:
         """Whether this very version of the object was read."""
         return (self._policies if plural == POLICIES else self._exceptions).knows(metadata)
 
+    def unknown(self, plural: str) -> None:
+        """One of ours was reviewed that was not defined when the watches began."""
+        if plural not in self._unknown:
+            self._unknown.add(plural)
+            self._woken.set()
+
     async def run(self, appeared: Callable[[], object]) -> NoReturn:
         """`appeared` is called where the definitions of our kinds were not there and now are."""
         failures, absent = 0, False
@@ -144,9 +151,12 @@ class Policies:
             try:
                 await self._look()
                 failures = 0
-                if absent:
+                if absent or await self._defined():
+                    self._unknown.clear()
                     appeared()
                 absent = False
+                if self._unknown:
+                    pause = ABSENT_SECONDS
             except ApiError as error:
                 if error.status == 404:
                     if not absent:
@@ -163,6 +173,14 @@ class Policies:
                 pause = RETRY_SECONDS[1]
                 logger.exception("a defect: policies are not read for a while")
             await self._wait(pause)
+
+    async def _defined(self) -> bool:
+        """Whether one of the unknown kinds is defined after all. Raises ApiError."""
+        if not self._unknown:
+            return False
+        assert self._cluster is not None  # noqa: S101 - whoever runs this has one
+        served = (await self._cluster.get(ROOT))["resources"]
+        return any(resource["name"] in self._unknown for resource in served)
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

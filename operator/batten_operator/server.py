@@ -29,11 +29,11 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from batten_operator import own_reviews
 from batten_operator.cluster import ApiError
 from batten_operator.facts import ImageFacts
 from batten_operator.logs import fields
 from batten_operator.metrics import CONTENT_TYPE, Metrics
-from batten_operator.own_reviews import REVIEWED
 from batten_operator.policies import Policies
 from batten_operator.settings import Address
 from batten_webhooks.guard import judge_namespace
@@ -301,7 +301,12 @@ class AdmissionServer:
             if not call.cancelled():
                 raise
             raise Refused(503, "watching has just ended: try again in a moment") from None
-        except Exception:
+        except Exception as error:
+            if own_reviews.unknown(error):
+                self._policies.unknown(handler)
+                raise Refused(
+                    503, f"{handler} are not watched yet: try again in a moment"
+                ) from None
             logger.exception("review of an own object failed", extra=fields(resource=handler))
             raise Refused(500, "internal error, see the operator's log") from None
 
@@ -439,7 +444,7 @@ def _own_review(body: bytes) -> tuple[dict[str, Any], str]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"not an AdmissionReview: {error}") from None
     resource, request = head.request.resource, head.request
-    ours = resource.group == GROUP and resource.resource in REVIEWED
+    ours = resource.group == GROUP and resource.resource in own_reviews.REVIEWED
     if head.apiVersion != API_VERSION or not request.uid or not ours or request.object is None:
         raise Refused(400, f"only {API_VERSION} of objects of {GROUP} are reviewed here")
     return review, resource.resource

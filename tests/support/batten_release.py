@@ -1,0 +1,42 @@
+"""Batten as a release of the real helm's; its operator is a process beside the control plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batten_e2e import Kubectl, Output, run
+from batten_install import CHART, NAMESPACE, RELEASE, Installation, write_kubeconfig
+from batten_tools import helm
+
+
+@dataclass(frozen=True)
+class Release:
+    """Of this version's chart, or of an earlier one's."""
+
+    installation: Installation
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return self.installation.kubectl
+
+    def helm(self, *arguments: str) -> Output:
+        where = (f"--kubeconfig={self.kubectl.kubeconfig}", f"--namespace={NAMESPACE}")
+        return run(helm(), *arguments, *where, timeout=120)
+
+    def install(self, chart: str = str(CHART)) -> None:
+        self.helm("install", RELEASE, chart, "--create-namespace", *self._settings()).require()
+
+    def upgrade(self) -> None:
+        """To this version, and until it answers."""
+        self.helm("upgrade", RELEASE, str(CHART), *self._settings()).require()
+        self.installation.wait_ready()
+
+    def start(self) -> None:
+        """The operator, as the ServiceAccount that the chart has made."""
+        plane = self.installation.plane
+        write_kubeconfig(self.kubectl, RELEASE, plane.folder / "operator.kubeconfig")
+        self.installation.start()
+
+    def _settings(self) -> list[str]:
+        values = ("mode=enforce", "preset=hardened", f"webhook.url={self.installation.url}")
+        return [part for value in values for part in ("--set", value)]
