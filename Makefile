@@ -7,8 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+IMAGE ?= localhost/batten
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup up down demo test lint bench docs site kind kind-down
+.PHONY: help setup up down demo test lint bench docs site dist image lock kind kind-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +58,20 @@ docs: $(READY) ## Write the generated references anew
 
 site: $(READY) ## Build the documentation as a site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+
+dist: $(READY) ## Build the wheel and the sdist, in dist/
+	@rm -rf dist
+	@$(PY) -m uv build --quiet
+
+image: dist ## Build the image, with Docker
+	docker build --tag $(IMAGE):$(VERSION) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+lock: $(READY) ## Choose anew which versions the image has
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile --quiet --upgrade --generate-hashes \
+	  --python-version 3.13 --python-platform linux --no-emit-package batten \
+	  $(foreach each,operator ecr gar acr keyless,--extra $(each)) \
+	  --output-file image/requirements.txt pyproject.toml
 
 bench: $(READY) ## Measure the engine, the server and its memory
 	@$(PY) -m bench
