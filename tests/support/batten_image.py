@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,10 @@ def build_context(folder: Path) -> Path:
     return folder
 
 
-def build_wheel(folder: Path) -> Path:
+def build_wheel(folder: Path, root: Path = ROOT) -> Path:
     """Raises ToolError."""
-    _run(
-        sys.executable, "-m", "uv", "build", "--quiet", "--wheel", f"--out-dir={folder}", str(ROOT)
-    )
+    command = ("uv", "build", "--quiet", "--wheel", f"--out-dir={folder}")
+    _run(sys.executable, "-m", *command, str(root))
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -250,3 +250,38 @@ def _member(tar: tarfile.TarFile, name: str) -> Any:
     found = tar.extractfile(name)
     assert found is not None
     return found
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is in the image: of each path its entry, as the layer that comes last has it."""
+
+    entries: dict[str, tarfile.TarInfo]
+
+    @property
+    def size(self) -> int:
+        """In bytes, uncompressed: what it takes on a node."""
+        return sum(entry.size for entry in self.entries.values() if entry.isreg())
+
+
+def files_of(archive: Path) -> Files:
+    entries: dict[str, tarfile.TarInfo] = {}
+    with tarfile.open(archive) as tar:
+        (manifest,) = json.load(_member(tar, "manifest.json"))
+        for layer in manifest["Layers"]:
+            with tarfile.open(fileobj=_member(tar, layer)) as inner:
+                for entry in inner:
+                    path = entry.name.removeprefix("./").strip("/")
+                    assert not Path(path).name.startswith(".wh."), f"{path}: a layer takes away"
+                    entries[path] = entry
+    return Files(entries)
+
+
+def push(archive: Path, reference: str) -> str:
+    """To a registry without TLS; its digest there. Raises ToolError."""
+    with tempfile.TemporaryDirectory(prefix="batten-push-") as folder:
+        store = ("buildah", f"--root={folder}/root", f"--runroot={folder}/run")
+        name = _run(*store, "pull", "--quiet", f"docker-archive:{archive}").strip()
+        options = ("--quiet", "--tls-verify=false", f"--digestfile={folder}/digest")
+        _run(*store, "push", *options, name, f"docker://{reference}")
+        return Path(folder, "digest").read_text()
