@@ -117,7 +117,7 @@ class Node:
     def load_layers(self, images: Mapping[str, tuple[Mapping[str, Any], list[Layer]]]) -> None:
         """Images by name, each with its configuration and its layers."""
         archive = self.folder / "images.tar"
-        _write_layout(archive, images)
+        write_layout(archive, images)
         self._ctr("images", "import", str(archive))
         archive.unlink()
 
@@ -237,7 +237,7 @@ def _network(folder: Path) -> dict[str, Any]:
 # --- images -------------------------------------------------------------------------------------
 
 
-def _write_layout(
+def write_layout(
     archive: Path, images: Mapping[str, tuple[Mapping[str, Any], list[Layer]]]
 ) -> None:
     """An archive of an OCI image layout (image-layout.md of the image specification)."""

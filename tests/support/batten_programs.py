@@ -17,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from batten_tools import CACHE, ToolError, alone, debian_mirror, say
+from batten_debian import UNNEEDED, make_root
+from batten_tools import CACHE, ToolError, alone, say
 
 from batten_webhooks.reference import parse_reference
 
@@ -38,8 +39,6 @@ PACKAGES = (
     "redis-server",
     "varnish",
 )
-# What no program needs at run time.
-UNNEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists", "boot")
 
 
 def why_no_programs() -> str:
@@ -69,31 +68,13 @@ def _archive() -> Path:
 def _make(archive: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="batten-root-") as folder:
         root = Path(folder) / "root"
-        _run("debootstrap", "--variant=minbase", SUITE, str(root), debian_mirror())
-        proc = root / "proc"
-        _run("mount", "-t", "proc", "proc", str(proc))
-        try:
-            # Nothing may be started in there.
-            (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
-            (root / "usr/sbin/policy-rc.d").chmod(0o755)
-            install = ("apt-get", "install", "-y", "--no-install-recommends", *PACKAGES)
-            _run("chroot", str(root), "env", "DEBIAN_FRONTEND=noninteractive", *install)
-            _run("chroot", str(root), "apt-get", "clean")
-        finally:
-            _run("umount", str(proc))
-        for name in UNNEEDED:
-            shutil.rmtree(root / name, ignore_errors=True)
+        make_root(SUITE, PACKAGES, root)
         made = archive.with_suffix(".part")
-        _run("tar", "--create", "--numeric-owner", f"--file={made}", f"--directory={root}", ".")
+        tar = ("tar", "--create", "--numeric-owner", f"--file={made}", f"--directory={root}", ".")
+        done = subprocess.run(tar, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ToolError(f"tar failed:\n{done.stderr[-1500:]}")
         made.rename(archive)
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ToolError(
-            f"{' '.join(command[:3])} failed:\n{done.stdout[-500:]}{done.stderr[-1500:]}"
-        )
 
 
 @dataclass(frozen=True)

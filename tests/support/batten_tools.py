@@ -97,6 +97,34 @@ def kind() -> str:
     return shutil.which("kind") or str(_built_tool(MODULES / "kind", KIND, KIND))
 
 
+def kind_version() -> str:
+    """Of the kind module that the tests know, such as `v0.33.0`."""
+    return _required(MODULES / "kind", KIND)
+
+
+def coredns() -> Path:
+    """CoreDNS with the plugins that kubeadm configures, built from its Go module. Raises
+    ToolError."""
+    module = MODULES / "kind" / "coredns"
+    return _built_tool(
+        module, "github.com/coredns/coredns", "batten.dev/tests/cluster/kind/coredns"
+    )
+
+
+def kubeadm() -> Path:
+    """Of the default version, with kube-proxy beside it, built from its Go module. Raises
+    ToolError."""
+    number = VERSIONS[DEFAULT_VERSION]
+    folder = CACHE / "kubeadm" / f"v{number}" / "bin"
+    if not (folder / "kubeadm").exists():
+        with _lock(folder):
+            if not (folder / "kubeadm").exists():
+                packages = [f"k8s.io/kubernetes/cmd/{name}" for name in ("kubeadm", "kube-proxy")]
+                what = f"kubeadm and kube-proxy {number}"
+                _go_build(MODULES, packages, folder, what=what, ldflags=_stamp(number))
+    return folder / "kubeadm"
+
+
 def go_module(name: str, version: str) -> Path:
     """The folder of a Go module's files, as its proxy has them. Raises ToolError."""
     asked = _run(_go(), ["mod", "download", "-json", f"{name}@{version}"], MODULES)
@@ -141,8 +169,7 @@ def containerd() -> Path:
     """The folder of containerd, its shim and client, and of the program that the tests' containers
     run, built from their Go modules. Raises ToolError."""
     module = MODULES.with_name("node")
-    found = re.search(rf"^\s*{re.escape(CONTAINERD)} (v\S+)", _go_mod(module), re.MULTILINE)
-    version = found[1] if found else "unknown"
+    version = _required(module, CONTAINERD)
     folder = CACHE / "containerd" / version / "bin"
     if not (folder / "pause").exists():
         with _lock(folder):
@@ -165,16 +192,17 @@ def scanner() -> Path:
     return folder / "scanner"
 
 
-def _go_mod(module: Path) -> str:
-    return (module / "go.mod").read_text()
+def _required(module: Path, name: str) -> str:
+    """The version that a module's go.mod asks for."""
+    line = rf"^\s*(?:require )?{re.escape(name)} (v\S+)"
+    found = re.search(line, (module / "go.mod").read_text(), re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def _built_tool(module: Path, required: str, package: str) -> Path:
     """A program of the cache, built at the version of `required` that the module's go.mod says."""
-    line = rf"^\s*(?:require )?{re.escape(required)} (v\S+)"
-    found = re.search(line, (module / "go.mod").read_text(), re.MULTILINE)
     name = package.rpartition("/")[2]
-    folder = CACHE / name / (found[1] if found else "unknown") / "bin"
+    folder = CACHE / name / _required(module, required) / "bin"
     if not (folder / name).exists():
         with _lock(folder):
             if not (folder / name).exists():
