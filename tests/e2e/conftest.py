@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 from batten_e2e import Kubectl, Namespace, new_namespace
-from batten_install import Installation, webhooks_removed
-from batten_session import Session, session
+from batten_install import Installation, Released, webhooks_removed
+from batten_session import Session, released, session
 
 
 @pytest.fixture(scope="session")
-def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    """On the cluster of KUBECONFIG where one is given, else on a control plane of our own."""
+def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session | None]:
+    """On the cluster of KUBECONFIG where one is given, else on a control plane of our own; none
+    where a release of the chart is there already."""
+    if released():
+        yield None
+        return
     own = session(tmp_path_factory.mktemp("cluster"))
     own.start()
     yield own
@@ -24,12 +28,22 @@ def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="session")
-def operator(batten: Session) -> Installation:
-    return batten.installation
+def operator(batten: Session | None) -> Installation | Released:
+    found = batten.installation if batten else released()
+    assert found
+    return found
+
+
+@pytest.fixture(scope="session")
+def process(operator: Installation | Released) -> Installation:
+    """The operator where it is a process beside the cluster."""
+    if isinstance(operator, Released):
+        pytest.skip("the operator runs in the cluster, not as a process of this machine")
+    return operator
 
 
 @pytest.fixture
-def kubectl(operator: Installation) -> Kubectl:
+def kubectl(operator: Installation | Released) -> Kubectl:
     return operator.kubectl
 
 
@@ -51,19 +65,23 @@ def restricted_namespace(kubectl: Kubectl) -> Iterator[Namespace]:
 
 
 @pytest.fixture
-def without_batten(operator: Installation) -> Callable[[], AbstractContextManager[None]]:
+def without_batten(
+    operator: Installation | Released,
+) -> Callable[[], AbstractContextManager[None]]:
     return lambda: webhooks_removed(operator, "mutating", "validating")
 
 
 @pytest.fixture
-def without_mutation(operator: Installation) -> Callable[[], AbstractContextManager[None]]:
+def without_mutation(
+    operator: Installation | Released,
+) -> Callable[[], AbstractContextManager[None]]:
     return lambda: webhooks_removed(operator, "mutating")
 
 
 @pytest.fixture
-def audit_log(batten: Session) -> Callable[[str, str, str], dict[str, Any] | None]:
+def audit_log(batten: Session | None) -> Callable[[str, str, str], dict[str, Any] | None]:
     """The first audit event of a namespace, resource and verb."""
-    if not batten.own_cluster:
+    if not batten or not batten.own_cluster:
         pytest.skip("the audit log of a given cluster is not to be read from here")
 
     def find(namespace: str, resource: str, verb: str) -> dict[str, Any] | None:

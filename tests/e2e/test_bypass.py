@@ -271,9 +271,9 @@ def test_a_pod_that_is_being_deleted_is_still_judged(namespace: Namespace) -> No
 
 def test_a_status_is_nobodys_business(namespace: Namespace) -> None:
     created(namespace, pod()).require()
-    value = namespace.get("pod", "web")
-    value["status"]["message"] = "fine"
-    update(namespace, "web", "status", value).require()
+    fine = json.dumps({"status": {"message": "fine"}})
+    patch = ("patch", "pod", "web", "--subresource=status", "--type=merge", "-p", fine)
+    namespace.kubectl(*patch).require()
 
 
 @pytest.mark.parametrize("how", ["json", "merge", "strategic"])

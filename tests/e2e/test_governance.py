@@ -341,15 +341,15 @@ def ask(port: int, host: str, namespace: str, value: dict[str, Any]) -> dict[str
 
 
 @pytest.fixture
-def replicas(operator: Installation) -> Iterator[list[int]]:
+def replicas(process: Installation) -> Iterator[list[int]]:
     """The ports of three replicas."""
-    ports = [operator.port, *free_ports(2)]
+    ports = [process.port, *free_ports(2)]
     for port in ports[1:]:
-        operator.launch(f"replica-{port}", port)
+        process.launch(f"replica-{port}", port)
 
     def ready(port: int) -> bool | None:
         try:
-            return ask(port, operator.host, "default", pod())["allowed"] in {True, False}
+            return ask(port, process.host, "default", pod())["allowed"] in {True, False}
         except OSError:
             return None
 
@@ -357,14 +357,14 @@ def replicas(operator: Installation) -> Iterator[list[int]]:
         eventually(partial(ready, port), f"the replica at {port} serves")
     yield ports
     for port in ports[1:]:
-        operator.plane.end(f"replica-{port}")
+        process.plane.end(f"replica-{port}")
 
 
 def test_a_change_takes_effect_on_every_replica(
-    replicas: list[int], operator: Installation, team: Namespace, apply: Apply
+    replicas: list[int], process: Installation, team: Namespace, apply: Apply
 ) -> None:
     def governs(port: int, title: str) -> float | None:
-        told = ask(port, operator.host, team.name, pod())["auditAnnotations"]["policy"]
+        told = ask(port, process.host, team.name, pod())["auditAnnotations"]["policy"]
         return time.monotonic() if told.startswith(title) else None
 
     def slowest(title: str) -> float:

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ CHART = ROOT / "charts" / "batten"
 RELEASE = "batten"
 NAMESPACE = "batten-system"
 READY_SECONDS = 30.0
+WEBHOOKS = f"deployment/{RELEASE}-webhook"
+SELECTED = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=webhook"
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Installation:
     def wait_ready(self) -> None:
         """Until the operator says so and both configurations trust its certificate."""
         deadline = time.monotonic() + READY_SECONDS
-        while not (self._ready() and self._trusted()):
+        while not (self._ready() and trusted(self.kubectl)):
             if time.monotonic() > deadline or not self.plane.running("operator"):
                 log = (self.plane.folder / "operator.log").read_text(errors="replace")[-3000:]
                 raise ClusterError(f"the operator is not ready; its last words:\n{log}")
@@ -149,16 +151,79 @@ class Installation:
         except (urllib.error.URLError, OSError):
             return False
 
-    def _trusted(self) -> bool:
-        for kind in ("mutating", "validating"):
-            name = f"{kind}webhookconfiguration/{RELEASE}"
-            asked = self.kubectl("get", name, "-o", "json")
-            if asked.code:
-                return False
-            hooks = json.loads(asked.stdout)["webhooks"]
-            if not all(hook["clientConfig"].get("caBundle") for hook in hooks):
-                return False
-        return True
+
+@dataclass
+class Released:
+    """A release of the chart that somebody made: the operator is in its Pods, behind its Service.
+
+    What `Installation` is for tests that do not care how the operator runs.
+    """
+
+    kubectl: Kubectl
+    replicas: int = 2
+
+    def apply_chart(self) -> Output:
+        return helm_upgrade(self.kubectl, "--reuse-values")
+
+    def kill(self) -> None:
+        """All replicas, at once."""
+        self._scale(0)
+        pods = ("get", "pods", "-l", SELECTED, "-o", "name")
+        kill = ("delete", "pods", "-l", SELECTED, "--force", "--grace-period=0")
+        self.kubectl("-n", NAMESPACE, *kill)
+        _until(lambda: not self.kubectl("-n", NAMESPACE, *pods).stdout, "all replicas are gone")
+
+    def start(self) -> None:
+        self._scale(self.replicas)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Until every replica is ready, both configurations trust them, and the API server reaches
+        them by their Service. Raises ClusterError."""
+        status = ("rollout", "status", WEBHOOKS, "--timeout=120s")
+        done = self.kubectl("-n", NAMESPACE, *status, timeout=150)
+        if done.code:
+            raise ClusterError(f"the release is not ready: {done.stderr.strip()}")
+        _until(lambda: trusted(self.kubectl) and self._reached(), "the API server reaches them")
+
+    def _reached(self) -> bool:
+        tried = self.kubectl(
+            "-n", "default", "run", "reached", "--image=registry.example/a:1", "--dry-run=server"
+        )
+        return "failed calling webhook" not in tried.stderr
+
+    def _scale(self, replicas: int) -> None:
+        self.kubectl("-n", NAMESPACE, "scale", WEBHOOKS, f"--replicas={replicas}").require()
+
+
+def _until(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"not within {READY_SECONDS:.0f} s: {what}")
+        time.sleep(0.2)
+
+
+def helm_upgrade(kubectl: Kubectl, *options: str) -> Output:
+    """The release as this chart has it, made where it is not there. Raises ClusterError."""
+    place = (f"--kubeconfig={kubectl.kubeconfig}", f"--namespace={NAMESPACE}", "--create-namespace")
+    command = ("upgrade", "--install", RELEASE, str(CHART), *place, *options)
+    done = run(helm(), *command, "--wait", "--timeout=3m", timeout=240)
+    if done.code:
+        raise ClusterError(f"helm upgrade --install failed:\n{done.stderr}")
+    return done
+
+
+def trusted(kubectl: Kubectl) -> bool:
+    """Whether both configurations say whose certificate to trust."""
+    for kind in ("mutating", "validating"):
+        asked = kubectl("get", f"{kind}webhookconfiguration/{RELEASE}", "-o", "json")
+        if asked.code:
+            return False
+        hooks = json.loads(asked.stdout)["webhooks"]
+        if not all(hook["clientConfig"].get("caBundle") for hook in hooks):
+            return False
+    return True
 
 
 def write_kubeconfig(kubectl: Kubectl, account: str, path: Path) -> None:
@@ -173,7 +238,7 @@ def write_kubeconfig(kubectl: Kubectl, account: str, path: Path) -> None:
 
 
 @contextmanager
-def webhooks_removed(installation: Installation, *kinds: str) -> Iterator[None]:
+def webhooks_removed(installation: Installation | Released, *kinds: str) -> Iterator[None]:
     """Without our webhook configurations for a while: as before the installation."""
     for kind in kinds:
         installation.kubectl("delete", f"{kind}webhookconfiguration", RELEASE).require()

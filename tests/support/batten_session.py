@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 from batten_cluster import ClusterError, ControlPlane
 from batten_e2e import Kubectl, run
-from batten_install import ROOT, Installation
+from batten_install import ROOT, Installation, Released
 from batten_tools import ToolError, alone, asked_version, control_plane, say
 
 FOLDER = Path(os.environ.get("BATTEN_CLUSTER") or ROOT / ".cluster").absolute()
 HOST_VARIABLE = "BATTEN_HOST"
+# `cluster`: the operator is what a release of the chart runs in KUBECONFIG's cluster already.
+OPERATOR_VARIABLE = "BATTEN_OPERATOR"
 STATE = "session.json"
 
 
@@ -118,6 +120,15 @@ def session(folder: Path = FOLDER) -> Session:
     return _session(folder, asked_version(), host, viewed.stdout)
 
 
+def released() -> Released | None:
+    """The release that the environment points to. Raises ClusterError where it is not there."""
+    if os.environ.get(OPERATOR_VARIABLE) != "cluster":
+        return None
+    found = Released(Kubectl(_kubectl(), os.environ["KUBECONFIG"]))
+    found.wait_ready()
+    return found
+
+
 def _session(folder: Path, version: str, host: str, given: str) -> Session:
     plane = ControlPlane(folder, version=version)
     kubectl = Kubectl(_kubectl(), str(plane.kubeconfig)) if given else plane.kubectl
@@ -157,4 +168,4 @@ def _kind_gateway() -> str:
     return next((address for address in asked.stdout.split() if "." in address), "")
 
 
-__all__ = ["ClusterError", "Session", "ToolError", "one_at_a_time", "saved", "session"]
+__all__ = ["ClusterError", "Session", "ToolError", "one_at_a_time", "released", "saved", "session"]
