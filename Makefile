@@ -32,10 +32,10 @@ up: $(READY) ## Start a control plane and the operator, enforcing the hardened p
 down: $(READY) ## End what `make up` started
 	@$(PY) tests/cluster/down.py
 
-kind: $(READY) ## Make the kind cluster of kind-config.yaml, where Docker is at hand
-	@$(PY) tests/cluster/kind.py up
+kind: $(READY) ## Install on a kind cluster of three nodes, and try it there
+	@$(PY) tests/cluster/kind.py up $(ARGS)
 
-kind-down: $(READY) ## Delete the kind cluster
+kind-down: $(READY) ## Remove that cluster, and Docker where `make kind` started it
 	@$(PY) tests/cluster/kind.py down
 
 demo: $(READY) ## Show the main job on a real API server (starts one and ends it)

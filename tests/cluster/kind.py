@@ -1,72 +1,64 @@
-"""`make kind` and `make kind-down`: the cluster of kind-config.yaml, where Docker is at hand.
-
-KIND_IMAGE names a node image that is there already; without it kind pulls its own.
-"""
+"""`make kind` and `make kind-down`: a real cluster with Batten on it, tried, and its end."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from batten_tools import ToolError, kind, say
+from batten_cluster import ClusterError
+from batten_install import ROOT
+from batten_kind import ASKED_VARIABLE, KUBECONFIG, cannot, kind_cluster, remove
+from batten_session import OPERATOR_VARIABLE
+from batten_tools import ToolError, say
 
-ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "kind-config.yaml"
-KUBECONFIG = ROOT / ".kind" / "kubeconfig"
-NAME = "batten"
+# The tour, then everything that is tried end to end; what starts a control plane of its own is not.
+TESTS = ("tests/kind", "tests/e2e", "--ignore=tests/e2e/test_uninstall.py")
 
 
 def main() -> int:
-    commands = {"up": up, "down": down}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    commands = {"up": up, "down": down, "cannot": tell}
     try:
-        _require_docker()
         return commands[sys.argv[1]]()
-    except ToolError as error:
+    except (ClusterError, ToolError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
-        say("interrupted; `make kind-down` ends what is left")
+        say("interrupted; `make kind` goes on, `make kind-down` ends what is left")
         return 130
 
 
 def up() -> int:
-    image = os.environ.get("KIND_IMAGE")
-    command = [kind(), "create", "cluster", f"--config={CONFIG}", f"--kubeconfig={KUBECONFIG}"]
-    KUBECONFIG.parent.mkdir(exist_ok=True)
-    if subprocess.run([*command, *([f"--image={image}"] if image else [])], check=False).returncode:
-        raise ToolError("kind made no cluster; KIND_IMAGE names a node image that is at hand")
-    print(f"KUBECONFIG={KUBECONFIG} make up")
-    return 0
+    started = time.monotonic()
+    kind_cluster()
+    say(f"up in {time.monotonic() - started:.0f} s; the tests follow")
+    environment = {
+        **os.environ,
+        ASKED_VARIABLE: "1",
+        OPERATOR_VARIABLE: "cluster",
+        "KUBECONFIG": str(KUBECONFIG),
+    }
+    command = [sys.executable, "-m", "pytest", *TESTS, *sys.argv[2:]]
+    failed = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    print(f"export KUBECONFIG={KUBECONFIG}")
+    return failed
 
 
 def down() -> int:
-    command = [kind(), "delete", "cluster", f"--name={NAME}", f"--kubeconfig={KUBECONFIG}"]
-    if subprocess.run(command, check=False).returncode:
-        raise ToolError("kind did not delete the cluster; its own words stand above")
-    shutil.rmtree(KUBECONFIG.parent, ignore_errors=True)
+    say("ended" if remove() else "no Docker runs, and so no cluster")
     return 0
 
 
-def _require_docker() -> None:
-    if not shutil.which("docker"):
-        raise ToolError("kind needs Docker, and there is no `docker` on PATH")
-    try:
-        asked = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ToolError("kind needs Docker, and its daemon does not answer within 20 s") from None
-    if asked.returncode:
-        raise ToolError(f"kind needs Docker: {asked.stderr.strip().splitlines()[-1]}")
+def tell() -> int:
+    """Why this machine can have no such cluster, for scripts."""
+    print(cannot())
+    return 0
 
 
 if __name__ == "__main__":

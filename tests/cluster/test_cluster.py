@@ -212,15 +212,6 @@ def test_assets_that_lack_a_program_are_refused(
         control_plane("1.36")
 
 
-def test_kind_without_docker_says_so_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    done = script("kind", "up")
-    assert done.code == 1
-    assert done.stderr == "cluster: kind needs Docker, and there is no `docker` on PATH\n"
-
-
 def test_the_kind_cluster_has_two_workers_and_leaves_the_image_to_kind() -> None:
     config = yaml.safe_load((SCRIPTS.parents[1] / "kind-config.yaml").read_text())
     assert config["apiVersion"] == "kind.x-k8s.io/v1alpha4"

@@ -50,7 +50,9 @@ class Docker:
             asked = self("version", "--format", "{{.Server.Version}}", timeout=ANSWER_SECONDS)
         except subprocess.TimeoutExpired:
             return f"its daemon does not answer within {ANSWER_SECONDS} s"
-        return asked.stderr.strip().splitlines()[-1] if asked.code else ""
+        if not asked.code:
+            return ""
+        return (asked.stderr.strip() or "its daemon does not answer").splitlines()[-1]
 
 
 def why_no_docker() -> str:
