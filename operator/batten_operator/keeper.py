@@ -45,7 +45,7 @@ DIRECTORY_SECONDS = 2.0
 REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
 
 _RANDOM = SystemRandom()
-Load = Callable[[Pair], None]
+Load = Callable[[Pair], bool]
 
 
 class SecretKeeper:
@@ -247,6 +247,7 @@ class DirectoryKeeper:
         self._directory = directory
         self._load = load
         self._last: Pair | str | None = None
+        self._ends: datetime | None = None  # when what is served does, until that was told
 
     async def run(self) -> NoReturn:
         while True:
@@ -264,8 +265,11 @@ class DirectoryKeeper:
             self._last = found
             if isinstance(found, str):
                 logger.error("certificate not read: %s", found)
-            else:
-                self._load(found)
+            elif self._load(found):
+                self._ends = expiry(found)
+        if self._ends is not None and _now() >= self._ends:
+            logger.error("certificate not renewed: API servers refuse that of %s by now", folder)
+            self._ends = None
 
 
 async def _again_and_again(

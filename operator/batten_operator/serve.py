@@ -165,10 +165,13 @@ class _Parts:
             waiting,
         )
 
-    def load(self, pair: Pair) -> None:
-        if self.certificate.load(pair):
-            self.metrics.certificate_expiry.set(expiry(pair).timestamp())
-            self.loaded.set()
+    def load(self, pair: Pair) -> bool:
+        """Whether it is served now."""
+        if not self.certificate.load(pair):
+            return False
+        self.metrics.certificate_expiry.set(expiry(pair).timestamp())
+        self.loaded.set()
+        return True
 
     async def open(self, bound: socket.socket | None, stop: asyncio.Event) -> None:
         """Serve as soon as everything is known that an answer needs."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from batten_operator.certificates import Pair, expiry
 from batten_operator.logs import fields
@@ -25,11 +26,7 @@ class ServingCertificate:
         if pair == self.pair:
             return True
         try:
-            with TemporaryDirectory(prefix="batten-") as folder:
-                certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
-                certificate.write_bytes(pair.certificate)
-                key.touch(mode=0o600)
-                key.write_bytes(pair.key)
+            with _file(pair.certificate) as certificate, _file(pair.key) as key:
                 _context().load_cert_chain(certificate, key)  # a bad pair breaks only this one
                 self.context.load_cert_chain(certificate, key)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -39,6 +36,16 @@ class ServingCertificate:
         self.pair = pair
         logger.info("certificate loaded", extra=fields(expires=expiry(pair).isoformat()))
         return True
+
+
+@contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """The path of a file in memory, as OpenSSL reads keys from files alone: no disk that is full
+    keeps us from serving, and none holds the key."""
+    with os.fdopen(os.memfd_create("batten"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _context() -> ssl.SSLContext:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import aiohttp
 import pytest
 from batten_serving import first_store, pod_review, trusting
 
-from batten_operator.certificates import Store
+from batten_operator.certificates import Store, fresh
 
 BODY = json.dumps(pod_review()).encode()
 HEADERS = {"Content-Type": "application/json"}
@@ -265,3 +266,17 @@ def test_strangers_cannot_fill_the_log(tmp_path: Path) -> None:
                     stranger.sendall(words)
         time.sleep(0.5)
         assert process.messages() == ["certificate loaded", "serving"]
+
+
+def test_a_certificate_that_nobody_renews_is_told_of_once(tmp_path: Path) -> None:
+    """It is served on: whose clock is wrong is not for us to say."""
+    write(tmp_path, fresh(("localhost", "127.0.0.1"), timedelta(seconds=4), datetime.now(UTC)))
+    with operator(tmp_path, *alone(tmp_path)) as process:
+        process.wait_for("serving")
+        told = process.wait_for("certificate not renewed")
+        assert told["level"] == "error"
+        time.sleep(3)
+        assert [line for line in process.messages() if "not renewed" in line] == [told["message"]]
+        assert asyncio.run(get(process, "/readyz"))[0] == 200
+        write(tmp_path, first_store())
+        process.wait_for("certificate loaded", 2)

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,11 +102,23 @@ class Installation:
         self.launch("operator", self.port)
         self.wait_ready()
 
-    def launch(self, name: str, port: int) -> None:
-        """Start a process, and do not wait for it; a replica has another name and port."""
+    def launch(
+        self,
+        name: str,
+        port: int,
+        *arguments: str,
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
+        """Start a process, and do not wait for it; a replica has another name and port. `within`
+        is a command that runs the one that follows it."""
+        kubeconfig = str(self.plane.folder / "operator.kubeconfig")
+        # What a test says of an image must not depend on who answers on the Internet.
+        images = os.environ.get("BATTEN_LOOK_UP_IMAGES", "false")
         self.plane.spawn(
             name,
             [
+                *within,
                 sys.executable,
                 "-m",
                 "batten_operator",
@@ -118,10 +130,9 @@ class Installation:
                 f"--namespace={NAMESPACE}",
                 "--drain=1s",  # no endpoints that clients would have to unlearn
                 *self.arguments,
+                *arguments,
             ],
-            KUBECONFIG=str(self.plane.folder / "operator.kubeconfig"),
-            # What a test says of an image must not depend on who answers on the Internet.
-            BATTEN_LOOK_UP_IMAGES=os.environ.get("BATTEN_LOOK_UP_IMAGES", "false"),
+            **{"KUBECONFIG": kubeconfig, "BATTEN_LOOK_UP_IMAGES": images, **environment},
         )
 
     def stop(self) -> None:
