@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from batten_cluster import ControlPlane, free_ports
-from batten_e2e import IMAGE, Kubectl, Namespace, eventually, new_namespace
+from batten_e2e import IMAGE, Kubectl, Namespace, Output, eventually, new_namespace
 from batten_install import NAMESPACE, RELEASE, Installation, write_kubeconfig
 from batten_proxy import Proxy
 from batten_reports import REPORTS, reports_definition
@@ -167,13 +167,17 @@ def _outcome(status: int, body: Mapping[str, Any], *, unsafe: bool) -> str:
 
 def api(plane: ControlPlane, seconds: float = 15) -> aiohttp.ClientSession:
     """The API server as an administrator calls it, not by way of a proxy."""
-    context = ssl.create_default_context(cafile=str(plane.folder / "ca.crt"))
-    context.load_cert_chain(plane.folder / "admin.crt", plane.folder / "admin.key")
     return aiohttp.ClientSession(
         base_url=server(plane.kubeconfig),
-        connector=aiohttp.TCPConnector(ssl=context, limit=200),
+        connector=aiohttp.TCPConnector(ssl=administrator(plane), limit=200),
         timeout=aiohttp.ClientTimeout(total=seconds),
     )
+
+
+def administrator(plane: ControlPlane) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(plane.folder / "ca.crt"))
+    context.load_cert_chain(plane.folder / "admin.crt", plane.folder / "admin.key")
+    return context
 
 
 def server(kubeconfig: Path) -> str:
@@ -214,11 +218,7 @@ class Stage:
         **environment: str,
     ) -> None:
         """By a way of its own to the API server, which stays if it is started again."""
-        if name not in self.ways:
-            url = urlsplit(server(self.plane.kubeconfig))
-            self.ways[name] = Proxy(url.hostname or "", url.port or 0)
-            (self.ports[name],) = free_ports(1)
-            self._write_kubeconfig(name)
+        self.prepare(name)
         self.batten.launch(
             name,
             self.batten.port,
@@ -226,21 +226,29 @@ class Stage:
             f"--listen-http=127.0.0.1:{self.ports[name]}",
             *arguments,
             within=within,
-            **{"KUBECONFIG": str(self._kubeconfig(name)), **environment},
+            **{"KUBECONFIG": str(self.kubeconfig(name)), **environment},
         )
 
-    def _write_kubeconfig(self, name: str) -> None:
-        """With files in place of data, as a Pod has them: nothing has to be written to be read."""
-        file = self._kubeconfig(name)
-        write_kubeconfig(self.kubectl, RELEASE, file)
-        config = json.loads(file.read_text())
-        config["clusters"][0]["cluster"] = {
-            "server": f"https://127.0.0.1:{self.ways[name].port}",
-            "certificate-authority": str(self.plane.folder / "ca.crt"),
-        }
-        file.write_text(json.dumps(config))
+    def prepare(self, name: str) -> None:
+        """Its way, and a kubeconfig with files in place of data, as a Pod has them: nothing has to
+        be written to be read."""
+        if name in self.ways:
+            return
+        url = urlsplit(server(self.plane.kubeconfig))
+        way = self.ways[name] = Proxy(url.hostname or "", url.port or 0)
+        (self.ports[name],) = free_ports(1)
+        write_kubeconfig(self.kubectl, RELEASE, self.kubeconfig(name))
+        authority = str(self.plane.folder / "ca.crt")
+        address = f"https://127.0.0.1:{way.port}"
+        self.redirect(name, {"server": address, "certificate-authority": authority})
 
-    def _kubeconfig(self, name: str) -> Path:
+    def redirect(self, name: str, cluster: dict[str, str]) -> None:
+        """The process finds its API server elsewhere from its next start on."""
+        config = json.loads(self.kubeconfig(name).read_text())
+        config["clusters"][0]["cluster"] = cluster
+        self.kubeconfig(name).write_text(json.dumps(config))
+
+    def kubeconfig(self, name: str) -> Path:
         return self.plane.folder / f"{name}.kubeconfig"
 
     def about(self, name: str, path: str) -> str:
@@ -272,6 +280,13 @@ class Stage:
                 if "exception" in line or line["level"] == "critical"
             ]
             assert not bad, bad
+
+    def govern(self, name: str, **spec: Any) -> Output:
+        """A policy, of Namespaces that have the label `chaos` with its name unless it says more."""
+        match = {"namespaceSelector": {"matchLabels": {"chaos": name}}}
+        head = {"apiVersion": "batten.dev/v1alpha1", "kind": "HardeningPolicy"}
+        value = {**head, "metadata": {"name": name}, "spec": {"match": match, **spec}}
+        return self.kubectl("apply", "-f", "-", stdin=json.dumps(value)).require()
 
     # --- what the controller does ----------------------------------------------------------------
 
