@@ -67,6 +67,12 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
 
+    @property
+    def passing(self) -> bool:
+        """Whether it tells of the API server, which is away, too busy or does not know us, and not
+        of what was asked for: then the next call fares no better."""
+        return self.status in (0, 401, 429) or self.status >= 500
+
 
 async def configuration(context: str = "") -> Configuration:
     """How to reach the API server: KUBECONFIG, else the ServiceAccount, else ~/.kube/config.

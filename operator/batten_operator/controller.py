@@ -39,6 +39,9 @@ WRITES_PER_SECOND = 3.0
 INTERVAL_SECONDS = 60.0
 # A cluster that takes long to read is read more rarely: at most a tenth of the time.
 REST = 10.0
+# Where it could not be judged, or not all was written.
+AGAIN_SECONDS = 5.0
+WRITING_SECONDS = 60.0
 # Policies that are changed one after another are judged together.
 SETTLE_SECONDS = 2.0
 RULE_NAMES = tuple(rule.name for rule in RULES)
@@ -115,15 +118,15 @@ class Controller:
     async def _look_again(self) -> NoReturn:
         while True:
             self._judged = self._policies.governance
-            started = time.monotonic()
+            pause = AGAIN_SECONDS
             try:
-                await self._look(self._judged)
+                if await self._look(self._judged):
+                    pause = INTERVAL_SECONDS
             except ApiError as error:
                 logger.warning("the cluster was not judged: %s", error)
             except Exception:
                 logger.exception("a defect: the cluster was not judged")
-            self._rest = REST * (time.monotonic() - started)
-            await self._wait(max(INTERVAL_SECONDS, self._rest))
+            await self._wait(max(pause, self._rest))
 
     async def _wait(self, seconds: float) -> None:
         """Until something else governs, or for so long."""
@@ -136,15 +139,13 @@ class Controller:
             self._soon.cancel()
             self._soon = None
 
-    async def _look(self, governance: Governance) -> None:
-        """Raises ApiError."""
-        async with reader() as opened:
-            governing = await governing_in(opened, governance)
-            scan = Scan(opened, governing, RULE_NAMES, exempt=self._exempt)
-            if self._running is not None:
-                self._running.begin()
-                scan.facts = self._running.facts
-            audit = await scan.run()
+    async def _look(self, governance: Governance) -> bool:
+        """Whether all that was found is written. Raises ApiError."""
+        started = time.monotonic()
+        try:
+            scan, audit = await self._judge(governance)
+        finally:
+            self._rest = REST * (time.monotonic() - started)
         for problem in audit.problems:
             logger.warning("not judged: %s", problem)
         self._metrics.audited(audit)
@@ -155,10 +156,26 @@ class Controller:
         ):
             self._events.tell(event)
         self._tell_of_images(audit, scan.owners)
-        await reports.write(self._cluster, self._budget, audit, scan.owners)
+        written = await reports.write(self._cluster, self._budget, scan, audit, WRITING_SECONDS)
         if self._running is not None:
             await self._running.ask()
-            await self._running.drop_unused(self._cluster, self._stored)
+            if scan.unread is None:
+                await self._running.drop_unused(self._cluster, self._stored)
+        return written
+
+    async def _judge(self, governance: Governance) -> tuple[Scan, Audit]:
+        """Raises ApiError where the API server went away meanwhile: who judged the part of a
+        cluster would take the rest for gone."""
+        async with reader() as opened:
+            governing = await governing_in(opened, governance)
+            scan = Scan(opened, governing, RULE_NAMES, exempt=self._exempt)
+            if self._running is not None:
+                self._running.begin()
+                scan.facts = self._running.facts
+            audit = await scan.run()
+        if scan.unread is not None and scan.unread.passing:
+            raise scan.unread
+        return scan, audit
 
     def _tell_of_images(self, audit: Audit, owners: list[Owner]) -> None:
         """An Event of what runs and would be refused by now, once."""

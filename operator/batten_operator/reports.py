@@ -7,10 +7,14 @@ that the garbage collector deletes it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from secrets import SystemRandom
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +22,7 @@ import msgspec
 
 from batten_operator.budget import WriteBudget
 from batten_operator.cluster import ApiError, Cluster, Object
+from batten_operator.scan import Scan
 from batten_webhooks.audit import OUTCOMES, Audit, Outcome, Owner, WorkloadResult, by_rule
 
 logger = logging.getLogger(__name__)
@@ -29,6 +34,7 @@ MANAGED = {"app.kubernetes.io/managed-by": "batten"}
 MOST_RESULTS = 50
 LONGEST_MESSAGE = 1_000
 PAGE = 500
+_RANDOM = SystemRandom()
 RESULTS: dict[Outcome, str] = {
     "compliant": "pass",
     "changed": "pass",
@@ -69,30 +75,37 @@ async def installed(cluster: Cluster) -> Kind | None:
     return None
 
 
-async def write(cluster: Cluster, budget: WriteBudget, audit: Audit, owners: list[Owner]) -> None:
-    """Bring the reports into line with the audit; `owners` are those of its workloads.
+async def write(
+    cluster: Cluster, budget: WriteBudget, scan: Scan, audit: Audit, seconds: float
+) -> bool:
+    """Bring the reports into line with the audit that this scan gave.
 
-    Raises ApiError.
+    Where it could not read everything none is deleted: what is not in it may be there all the same.
+    After so many `seconds` the rest is left to the next look, and False returned; which ones these
+    are is left to chance, so that none has to wait for those that change all the time. Raises
+    ApiError.
     """
     kind = await installed(cluster)
     if kind is None:
-        return
+        return True
+    ends = time.monotonic() + seconds
     present = await _present(cluster, kind)
-    for owner, result in zip(owners, audit.workloads, strict=True):
-        report = _report(kind, owner, result, audit.rules)
-        metadata = report["metadata"]
-        key = metadata["namespace"], metadata["name"]
-        known = present.pop(key, None)
+    due: list[Callable[[], Awaitable[None]]] = []
+    for owner, result in zip(scan.owners, audit.workloads, strict=True):
+        report = partial(_report, kind, owner, result, audit.rules)
+        metadata = report()["metadata"]
+        known = present.pop((metadata["namespace"], metadata["name"]), None)
         if known != metadata["annotations"][DIGEST]:
-            await budget.take()
-            await _put(cluster, kind, report, create=known is None)
-    for namespace, name in present:  # of workloads that are gone, or are no longer judged
+            # Made again when it is its turn: thousands of them are not held meanwhile.
+            due.append(partial(_put, cluster, kind, report, create=known is None))
+        await asyncio.sleep(0)  # the Lease waits for one of them at most
+    if scan.unread is None:  # the others' workloads are gone, or are no longer judged
+        due += [partial(_delete, cluster, kind, *each) for each in present]
+    _RANDOM.shuffle(due)
+    while due and time.monotonic() < ends:
         await budget.take()
-        try:
-            await cluster.delete(_path(kind, namespace, name))
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        await due.pop()()
+    return not due
 
 
 async def _present(cluster: Cluster, kind: Kind) -> dict[tuple[str, str], str]:
@@ -114,7 +127,8 @@ async def _present(cluster: Cluster, kind: Kind) -> dict[tuple[str, str], str]:
             return found
 
 
-async def _put(cluster: Cluster, kind: Kind, report: Object, *, create: bool) -> None:
+async def _put(cluster: Cluster, kind: Kind, made: Callable[[], Object], *, create: bool) -> None:
+    report = made()
     metadata = report["metadata"]
     try:
         if create:
@@ -122,10 +136,20 @@ async def _put(cluster: Cluster, kind: Kind, report: Object, *, create: bool) ->
         else:
             await cluster.merge(_path(kind, metadata["namespace"], metadata["name"]), report)
     except ApiError as error:
-        # Gone or made meanwhile, or its namespace ends: the next look sees it.
-        if error.status not in {403, 404, 409}:
+        if error.passing:
             raise
+        # Gone or made meanwhile, or its namespace ends, or it is not taken: others are.
         logger.info("report not written: %s", error)
+
+
+async def _delete(cluster: Cluster, kind: Kind, namespace: str, name: str) -> None:
+    try:
+        await cluster.delete(_path(kind, namespace, name))
+    except ApiError as error:
+        if error.passing:
+            raise
+        if error.status != 404:
+            logger.info("report not deleted: %s", error)
 
 
 def _path(kind: Kind, namespace: str, name: str = "") -> str:

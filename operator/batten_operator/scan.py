@@ -155,7 +155,8 @@ def _reason(status: int, body: bytes) -> str:
 @dataclass
 class Scan:
     """`namespaces` are those to read, all that are not exempt where there are none; `facts` tells
-    what else is known of a workload."""
+    what else is known of a workload. Where `unread` is set, what is missing may be there all the
+    same, and what is owned may be told of by less than its owner."""
 
     reader: Reader
     governing: Governing
@@ -164,6 +165,7 @@ class Scan:
     exempt: frozenset[str] = EXEMPT
     facts: Callable[[str, Workload, Governed], Facts] = lambda *_: NO_FACTS
     progress: Progress = lambda _done, _all: None
+    unread: ApiError | None = None  # why a list is not all of it
     _tally: Tally = field(default_factory=Tally)
     _owners: dict[tuple[str, str, str], OwnerReference | None] = field(default_factory=dict)
     _problems: list[str] = field(default_factory=list)
@@ -214,6 +216,7 @@ class Scan:
             except ApiError as error:
                 if error.status != 404:
                     self._problem(str(error))
+                    self.unread = self.unread or error
 
     async def _read_owners(self, kind: tuple[str, str], resource: str) -> None:
         async for item in self._items(resource, METADATA):

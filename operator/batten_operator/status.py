@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from batten_operator.policies import EXCEPTIONS, POLICIES, ROOT, Policies
 from batten_webhooks.audit import Audit
 from batten_webhooks.governance import EXPIRES_SOON, Exemption, GoverningPolicy, conflicts
 from batten_webhooks.resources import Invalid
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 32768  # of a condition's message, by the API
 
@@ -71,8 +74,10 @@ async def _put(
     try:
         await cluster.replace(path, {**item, "status": status})
     except ApiError as error:
-        if error.status not in {404, 409}:  # gone, or changed meanwhile: the next look sees it
+        if error.passing:
             raise
+        if error.status not in {404, 409}:  # gone, or changed meanwhile: the next look sees it
+            logger.warning("status not written: %s", error)
 
 
 def _workloads(audit: Audit) -> dict[str, Object]:

@@ -32,7 +32,7 @@ from batten_webhooks.resources.model import GROUP, VERSION
 logger = logging.getLogger(__name__)
 
 REGISTRATION = "admissionregistration.k8s.io"
-RETRY_SECONDS = (1.0, 60.0)
+RETRY_SECONDS = (1.0, 10.0)
 STOP_SECONDS = 2.0
 Wake = Callable[[], object]
 

@@ -1,5 +1,5 @@
-"""The operator's clock is an hour wrong: libfaketime tells its processes another time than everybody
-else's."""
+"""The operator's clock is an hour wrong: libfaketime tells its processes another time than what
+everybody else's clock says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to a server that can fail: a TCP proxy that is cut, and an HTTP proxy that answers itself."""
+"""Ways to a server that can fail: a TCP proxy that is cut, an HTTP proxy that answers itself."""
 
 from __future__ import annotations
 
