@@ -1,4 +1,5 @@
-"""Write the generated pages: rules, kinds, command line, operator, metrics; the README's table.
+"""Write the generated pages: rules, kinds, command line, operator, metrics, versions of Kubernetes;
+the README's table.
 
 `--check` writes nothing and exits 1 where a page is not as it would be written.
 """
@@ -6,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -43,10 +45,26 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "reference" / "operator.md", _operator_page()
     yield ROOT / "docs" / "reference" / "metrics.md", _metrics_page()
     yield ROOT / "docs" / "reference" / "resources.md", _resources_page()
+    yield ROOT / "docs" / "reference" / "kubernetes.md", _kubernetes_page()
     readme = (ROOT / "README.md").read_text()
     before, _, rest = readme.partition(START)
     after = rest.partition(END)[2]
     yield ROOT / "README.md", f"{before}{START}\n{_table('docs/rules/')}{END}{after}"
+
+
+def _kubernetes_page() -> str:
+    results = json.loads((ROOT / "tests" / "e2e" / "versions.json").read_text())
+    columns = ("passed", "skipped", "failed", "date")
+    rows = "".join(
+        f"| {version} | {' | '.join(str(found[name]) for name in columns)} |\n"
+        for version, found in sorted(results.items(), reverse=True)
+    )
+    return (
+        "# Kubernetes\n\nThe end-to-end tests on a real control plane of each version, as "
+        "`python tests/e2e/versions.py` last ran them; `KUBERNETES_VERSION=1.35 pytest tests/e2e` "
+        "runs those of one.\n\n"
+        "| Kubernetes | passed | skipped | failed | run on |\n|---|---|---|---|---|\n" + rows
+    )
 
 
 def _rule_page(rule: Rule) -> str:

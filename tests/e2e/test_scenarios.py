@@ -187,6 +187,8 @@ spec: {policyName: undo}
 
 def test_a_pod_whose_mutation_was_undone_is_refused(namespace: Namespace) -> None:
     """Another mutator, reinvoked after ours, sets the field back: ours keeps it and refuses."""
+    if namespace.run("get", "mutatingadmissionpolicies").code:
+        pytest.skip("MutatingAdmissionPolicies are served from Kubernetes 1.36 on")
     namespace.run("apply", "-f", "-", stdin=UNDO_POLICY).require()
     try:
         namespace.run("label", "namespace", namespace.name, "undo=true").require()
