@@ -18,7 +18,7 @@ from batten_session import OPERATOR_VARIABLE
 from batten_tools import ToolError, say
 
 # The tour, then everything that is tried end to end; what starts a control plane of its own is not.
-TESTS = ("tests/kind", "tests/e2e", "--ignore=tests/e2e/test_uninstall.py")
+TESTS = ("tests/kind", "tests/e2e")
 
 
 def main() -> int:
