@@ -7,10 +7,13 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-IMAGE ?= localhost/batten
+HELM ?= helm
+# Under which name the chart has the image, and under which it is built.
+LOCAL := localhost/batten
+IMAGE ?= $(LOCAL)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup up down demo test lint bench docs site dist image lock kind kind-down
+.PHONY: help setup up down demo test lint bench docs site dist image lock manifests version kind kind-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +53,7 @@ lint: $(READY) ## Check style, types, layers and generated files
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
+	@$(VENV)/bin/zizmor --offline --quiet .github action.yml
 	@$(PY) docs/generate.py --check
 
 docs: $(READY) ## Write the generated references anew
@@ -66,6 +70,18 @@ dist: $(READY) ## Build the wheel and the sdist, in dist/
 image: dist ## Build the image, with Docker
 	docker build --tag $(IMAGE):$(VERSION) --build-arg VERSION=$(VERSION) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+manifests: ## Write chart and one-file install for a published image into dist/: IMAGE=… DIGEST=sha256:…
+	@test -n "$(DIGEST)" || { echo "manifests: DIGEST is missing"; exit 1; }
+	@mkdir -p dist
+	@sed 's|$(LOCAL):$(VERSION)|$(IMAGE):$(VERSION)@$(DIGEST)|' deploy/install.yaml > dist/install.yaml
+	@rm -rf dist/chart && cp -R charts/batten dist/chart
+	@sed -i '/^image:/,/^[a-z]/{s|repository: $(LOCAL)|repository: $(IMAGE)|;s|digest: ""|digest: "$(DIGEST)"|}' dist/chart/values.yaml
+	@$(HELM) package --destination dist dist/chart
+	@rm -rf dist/chart
+
+version: ## Print the version
+	@echo $(VERSION)
 
 lock: $(READY) ## Choose anew which versions the image has
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile --quiet --upgrade --generate-hashes \

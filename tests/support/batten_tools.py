@@ -34,6 +34,7 @@ DEFAULT_VERSION = "1.36"
 ETCD = "go.etcd.io/etcd/server/v3"
 CONTROL_PLANE = ("kube-apiserver", "kubectl", "etcd", "kube-controller-manager", "kube-scheduler")
 HELM = "helm.sh/helm/v4"
+ACTIONLINT = "github.com/rhysd/actionlint"
 KIND = "sigs.k8s.io/kind"
 REGISTRY = "github.com/distribution/distribution/v3"
 CONTAINERREGISTRY = "github.com/google/go-containerregistry"
@@ -123,6 +124,12 @@ def kubeadm() -> Path:
                 what = f"kubeadm and kube-proxy {number}"
                 _go_build(MODULES, packages, folder, what=what, ldflags=_stamp(number))
     return folder / "kubeadm"
+
+
+def actionlint() -> str:
+    """A linter of GitHub's workflows, built from its Go module. Raises ToolError."""
+    package = f"{ACTIONLINT}/cmd/actionlint"
+    return str(_built_tool(MODULES.with_name("workflows"), ACTIONLINT, package))
 
 
 def go_module(name: str, version: str) -> Path:
