@@ -19,7 +19,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 from batten_cluster import ClusterError, ControlPlane, free_ports
 from batten_e2e import run
@@ -34,7 +37,7 @@ NAME = "batten-node"
 CGROUPS, CGROUP = Path("/sys/fs/cgroup"), "k8s.io"
 READY_SECONDS = 60.0
 LOOPBACK = "127.0.0.1"
-SUBNET = "10.89.77.0/24"
+SUBNET, SERVICES = "10.89.77.0/24", "10.96.0.0/16"
 # What /etc/passwd says: without it a runtime knows no user by name.
 ACCOUNTS = "root:x:0:0::/:\napp:x:1000:1000::/:\n"
 
@@ -120,6 +123,10 @@ class Node:
         write_layout(archive, images)
         self._ctr("images", "import", str(archive))
         archive.unlink()
+
+    def load_archive(self, archive: Path) -> None:
+        """The images of an archive, as `docker save` writes it."""
+        self._ctr("images", "import", str(archive))
 
     def _ctr(self, *arguments: str) -> str:
         done = run(
@@ -229,7 +236,12 @@ def _patiently(done: Callable[[], bool], seconds: float) -> bool:
 def _network(folder: Path) -> dict[str, Any]:
     """A network of this one node."""
     ranges = [[{"subnet": SUBNET}]]
-    ipam = {"type": "host-local", "ranges": ranges, "dataDir": str(folder / "addresses")}
+    ipam = {
+        "type": "host-local",
+        "ranges": ranges,
+        "routes": [{"dst": SERVICES}],
+        "dataDir": str(folder / "addresses"),
+    }
     ptp = {"type": "ptp", "ipam": ipam}
     return {"cniVersion": "1.0.0", "name": "batten", "plugins": [ptp]}
 
@@ -328,3 +340,45 @@ def node(plane: ControlPlane, folder: Path) -> Iterator[Node]:
         yield found
     finally:
         found.stop()
+
+
+@contextmanager
+def api_service(plane: ControlPlane) -> Iterator[None]:
+    """The API server at the address that Pods are told, where kube-proxy would bring them."""
+    service = plane.kubectl("get", "service", "kubernetes", "-o", "json").require()
+    address = json.loads(service.stdout)["spec"]["clusterIP"]
+    server = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    run("ip", "address", "add", f"{address}/32", "dev", "lo").require()
+    try:
+        with _Forwarder((address, 443), urlsplit(server).port or 443) as forwarder:
+            Thread(target=forwarder.serve_forever, daemon=True).start()
+            yield
+            forwarder.shutdown()
+    finally:
+        run("ip", "address", "delete", f"{address}/32", "dev", "lo").require()
+
+
+class _Forwarder(ThreadingTCPServer):
+    """Every connection goes on to a port of this machine."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], port: int) -> None:
+        super().__init__(address, BaseRequestHandler)
+        self._port = port
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with socket.create_connection((LOOPBACK, self._port)) as onward:
+            back = Thread(target=_pump, args=(onward, request), daemon=True)
+            back.start()
+            _pump(request, onward)
+            back.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
