@@ -24,6 +24,8 @@ logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.ERROR)
 
 CALL_SECONDS = 10.0
 WATCH_SECONDS = 290
+# API servers send a bookmark each minute: a watch that is silent for longer leads nowhere.
+SILENT_SECONDS = 70.0
 # More than an object of etcd's can be.
 MOST_EVENT_BYTES = 8 * 2**20
 JSON = "application/json"
@@ -235,9 +237,14 @@ def _decoded(request: _Request, body: bytes, shape: type[T], status: int = 200) 
 
 
 async def _lines(response: ClientResponse) -> AsyncIterator[bytes]:
-    """An event each. Raises ApiError for one that is longer than any object may be."""
+    """An event each. Raises ApiError for one that is longer than any object may be, and
+    TimeoutError where nothing comes any more."""
     held = bytearray()
-    async for data in response.content.iter_any():
+    while True:
+        async with asyncio.timeout(SILENT_SECONDS):
+            data = await response.content.readany()
+        if not data:
+            return
         held += data
         *lines, rest = held.split(b"\n")
         for line in lines:

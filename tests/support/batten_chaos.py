@@ -80,14 +80,16 @@ REFUSED = re.compile(r"denied the request: Pod .* breaks? ")
 class Traffic:
     """Pods that are made at a steady rate, every third of them unsafe, and what became of each.
 
+    All belong to `owner`, so that they are told of by one report.
+
     `hardened` and `refused` are right; `unhardened` and `let in` must never be. `failed` are those
     that nobody could judge.
     """
 
     plane: ControlPlane
     namespace: str
-    per_second: float = 15.0
-    dry_run: bool = False
+    owner: Mapping[str, Any]
+    per_second: float
     said: list[tuple[float, str]] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -141,8 +143,9 @@ class Traffic:
                 await asyncio.wait(asked)
 
     async def _make(self, session: aiohttp.ClientSession, *, unsafe: bool) -> None:
-        pod = {"metadata": {"generateName": "load-"}, "spec": UNSAFE if unsafe else SAFE}
-        path = f"/api/v1/namespaces/{self.namespace}/pods" + ("?dryRun=All" if self.dry_run else "")
+        metadata = {"generateName": "load-", "ownerReferences": [self.owner]}
+        pod = {"metadata": metadata, "spec": UNSAFE if unsafe else SAFE}
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
         try:
             async with session.post(path, json=pod) as answer:
                 status, body = answer.status, await answer.json(content_type=None)
@@ -202,8 +205,13 @@ class Stage:
     def kubectl(self) -> Kubectl:
         return self.plane.kubectl
 
-    def traffic(self, per_second: float = 15.0, *, dry_run: bool = False) -> Traffic:
-        return Traffic(self.plane, self.namespace.name, per_second, dry_run)
+    def traffic(self, per_second: float = 9.0) -> Traffic:
+        name = "load"
+        value = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        self.namespace.apply(value).require()
+        uid = self.namespace.get("configmap", name)["metadata"]["uid"]
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid}
+        return Traffic(self.plane, self.namespace.name, {**owner, "controller": True}, per_second)
 
     def webhooks(self, *arguments: str, within: Sequence[str] = (), **environment: str) -> None:
         self.launch(WEBHOOK, "webhook", *arguments, within=within, **environment)
@@ -281,12 +289,19 @@ class Stage:
             ]
             assert not bad, bad
 
-    def govern(self, name: str, **spec: Any) -> Output:
+    def govern(self, name: str, **spec: Any) -> None:
         """A policy, of Namespaces that have the label `chaos` with its name unless it says more."""
+        self._policy(name, spec).require()
+
+    def governed(self, name: str) -> bool:
+        """Whether such a policy is taken."""
+        return self._policy(name, {}).code == 0
+
+    def _policy(self, name: str, spec: dict[str, Any]) -> Output:
         match = {"namespaceSelector": {"matchLabels": {"chaos": name}}}
         head = {"apiVersion": "batten.dev/v1alpha1", "kind": "HardeningPolicy"}
         value = {**head, "metadata": {"name": name}, "spec": {"match": match, **spec}}
-        return self.kubectl("apply", "-f", "-", stdin=json.dumps(value)).require()
+        return self.kubectl("apply", "-f", "-", stdin=json.dumps(value))
 
     # --- what the controller does ----------------------------------------------------------------
 
@@ -295,7 +310,7 @@ class Stage:
         found: dict[str, Any] = json.loads(asked.stdout)["spec"] if asked.code == 0 else {}
         return found
 
-    def renewed(self, after: str = "", seconds: float = 60) -> dict[str, Any]:
+    def renewed(self, after: str = "", seconds: float = 90) -> dict[str, Any]:
         """The Lease, once it is held and was renewed after `after`."""
 
         def is_it() -> dict[str, Any] | None:
@@ -309,7 +324,7 @@ class Stage:
         """The workloads of the namespace that have a report."""
         return {item["scope"]["name"] for item in self.namespace.get(REPORTS)["items"]}
 
-    def reports_of(self, names: set[str], seconds: float = 90) -> None:
+    def reports_of(self, names: set[str], seconds: float = 120) -> None:
         eventually(lambda: names <= self.reported() or None, f"reports of {sorted(names)}", seconds)
 
 
