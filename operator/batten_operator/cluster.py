@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -109,6 +110,7 @@ class Cluster:
     def __init__(self, context: str = "") -> None:
         self._context = context
         self._client: ApiClient | None = None
+        self._uses = Counter[ApiClient]()
 
     async def get(self, path: str) -> Object:
         return await self._call(_Request("GET", path))
@@ -147,23 +149,24 @@ class Cluster:
         )
         request = _Request("GET", path, query=query)
         with _told(request, "the watch has gone silent"):
-            async with asyncio.timeout(CALL_SECONDS):
-                response = await self._open(request, WATCH_SECONDS + CALL_SECONDS)
-            try:
-                if response.status >= 400:
-                    raise ApiError(f"{request}: HTTP {response.status}", response.status)
-                async for line in _lines(response):
-                    yield _decoded(request, line, Object)
-            finally:
-                response.close()
+            async with self._connected() as client:
+                async with asyncio.timeout(CALL_SECONDS):
+                    response = await _open(client, request, WATCH_SECONDS + CALL_SECONDS)
+                try:
+                    if response.status >= 400:
+                        raise ApiError(f"{request}: HTTP {response.status}", response.status)
+                    async for line in _lines(response):
+                        yield _decoded(request, line, Object)
+                finally:
+                    response.close()
 
     async def text(self, path: str, most: int) -> bytes:
         """What is no object, such as a log; of what is longer one byte more than `most`. Raises
         ApiError."""
         request = _Request("GET", path, accept="*/*")
         with _told(request, f"no answer within {CALL_SECONDS:g} s"):
-            async with asyncio.timeout(CALL_SECONDS):
-                response = await self._open(request, CALL_SECONDS)
+            async with asyncio.timeout(CALL_SECONDS), self._connected() as client:
+                response = await _open(client, request, CALL_SECONDS)
                 try:
                     body = bytearray()
                     async for data in response.content.iter_any():
@@ -178,9 +181,30 @@ class Cluster:
         return bytes(body[: most + 1])
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        """Calls that are under way end by themselves, and close what they use."""
+        client, self._client = self._client, None
+        if client is not None and not self._uses[client]:
+            await client.close()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[ApiClient]:
+        """One whose credentials were not refused yet. Raises ApiError."""
+        if self._client is None:
+            found = ApiClient(await configuration(self._context))
+            found.user_agent = "batten-operator"
+            self._client = self._client or found  # somebody else may have been faster
+            if self._client is not found:
+                await found.close()
+        client = self._client
+        self._uses[client] += 1
+        try:
+            yield client
+        finally:
+            self._uses[client] -= 1
+            if not self._uses[client]:
+                del self._uses[client]
+                if client is not self._client:
+                    await client.close()
 
     async def _call(self, request: _Request) -> Object:
         """Raises ApiError, and nothing else."""
@@ -189,32 +213,30 @@ class Cluster:
     async def _body(self, request: _Request) -> bytes:
         """Raises ApiError, and nothing else."""
         with _told(request, f"no answer within {CALL_SECONDS:g} s"):
-            async with asyncio.timeout(CALL_SECONDS):
-                response = await self._open(request, CALL_SECONDS)
+            async with asyncio.timeout(CALL_SECONDS), self._connected() as client:
+                response = await _open(client, request, CALL_SECONDS)
                 status, body = response.status, await response.read()
-        if status == 401:
-            await self.close()
+                if status == 401 and client is self._client:
+                    self._client = None
         if status >= 400:
             answer = _decoded(request, body, Object, status)
             raise ApiError(f"{request}: {answer.get('message') or f'HTTP {status}'}", status)
         return body
 
-    async def _open(self, request: _Request, seconds: float) -> ClientResponse:
-        """The answer's body is not read yet."""
-        if self._client is None:
-            self._client = ApiClient(await configuration(self._context))
-            self._client.user_agent = "batten-operator"
-        call = await self._client.param_serialize(
-            method=request.method,
-            resource_path=request.path,
-            query_params=list(request.query),
-            header_params={"Accept": request.accept, "Content-Type": request.media},
-            body=request.value,
-            auth_settings=["BearerToken"],
-        )
-        answer = await self._client.call_api(*call, _request_timeout=seconds)
-        response: ClientResponse = answer.response
-        return response
+
+async def _open(client: ApiClient, request: _Request, seconds: float) -> ClientResponse:
+    """The answer's body is not read yet."""
+    call = await client.param_serialize(
+        method=request.method,
+        resource_path=request.path,
+        query_params=list(request.query),
+        header_params={"Accept": request.accept, "Content-Type": request.media},
+        body=request.value,
+        auth_settings=["BearerToken"],
+    )
+    answer = await client.call_api(*call, _request_timeout=seconds)
+    response: ClientResponse = answer.response
+    return response
 
 
 @contextmanager
