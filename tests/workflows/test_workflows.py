@@ -11,7 +11,7 @@ import pytest
 import yaml
 from batten_e2e import run
 from batten_schemas import published_schema
-from batten_tools import actionlint
+from batten_tools import VERSIONS, actionlint
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
@@ -20,7 +20,7 @@ SCHEMA = "https://json.schemastore.org/github-workflow.json"
 READS = {"contents": "read"}
 # What each job may do with the repository, its packages and its identity.
 RIGHTS = {
-    "ci": {"test": READS},
+    "ci": {"test": READS, "kubernetes": READS},
     "release": {
         "dist": READS,
         "image": {**READS, "packages": "write", "id-token": "write", "attestations": "write"},
@@ -96,6 +96,7 @@ def test_no_word_of_others_is_run(name: str) -> None:
 
 
 def test_every_version_is_tested() -> None:
-    asked = workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"]
+    jobs = workflow("ci")["jobs"]
     named = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
-    assert asked == named
+    assert jobs["test"]["strategy"]["matrix"]["python"] == named
+    assert jobs["kubernetes"]["strategy"]["matrix"]["version"] == sorted(VERSIONS)
