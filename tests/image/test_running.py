@@ -58,15 +58,23 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 def installed(machine: Node) -> Iterator[Namespace]:
     """Our namespace, with both Deployments ready: Helm waits for the kubelet's probes."""
     kubectl = machine.plane.kubectl
+    release = (RELEASE, f"--namespace={NAMESPACE}", f"--kubeconfig={kubectl.kubeconfig}")
+    waiting = ("--wait", f"--timeout={SECONDS:.0f}s")
     with new_namespace(kubectl, NAMESPACE, RESTRICTED) as namespace:
-        command = ("install", RELEASE, str(CHART), f"--namespace={NAMESPACE}", "--values=-")
-        waiting = ("--wait", f"--timeout={SECONDS:.0f}s", f"--kubeconfig={kubectl.kubeconfig}")
-        done = run(helm(), *command, *waiting, stdin=json.dumps(VALUES), timeout=SECONDS + 30)
-        if done.code:
-            logs = kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=batten")
-            events = kubectl("get", "pods,events", "-n", NAMESPACE)
-            pytest.fail(f"{done.stderr}\n{events.stdout}\n{logs.stdout}{logs.stderr}")
-        yield namespace
+        command = (helm(), "install", *release, str(CHART), "--values=-", *waiting)
+        try:
+            done = run(*command, stdin=json.dumps(VALUES), timeout=SECONDS + 30)
+            assert done.code == 0, done.stderr + told(namespace)
+            yield namespace
+        finally:
+            # Else the node's last Pods would be made anew while it goes.
+            run(helm(), "uninstall", *release, *waiting, timeout=SECONDS + 30)
+
+
+def told(namespace: Namespace) -> str:
+    """What there is to know of Pods that are not ready."""
+    logs = namespace.kubectl("logs", "--selector=app.kubernetes.io/name=batten")
+    return namespace.kubectl("get", "pods,events").stdout + logs.stdout + logs.stderr
 
 
 @pytest.fixture(scope="module")
