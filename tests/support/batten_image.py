@@ -106,7 +106,7 @@ def build(context: Path, archive: Path) -> None:
     archive.unlink(missing_ok=True)
     if docker_pulls():
         tag = ("--tag", NAME, "--build-arg", f"VERSION={VERSION}")
-        _run("docker", "build", *tag, str(context), DOCKER_BUILDKIT="1")
+        _run("docker", "build", *tag, str(context))
         _run("docker", "save", "--output", str(archive), NAME)
         return
     with _store() as store:
@@ -224,10 +224,8 @@ def _import(store: tuple[str, ...], folder: Path, name: str) -> None:
         _run(*store, "build", "--quiet", "--isolation=chroot", f"--tag={name}", str(context))
 
 
-def _run(*command: str, **environment: str) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
-    )
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         what = " ".join(command[:4])
         raise ToolError(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

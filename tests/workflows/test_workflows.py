@@ -20,7 +20,7 @@ SCHEMA = "https://json.schemastore.org/github-workflow.json"
 READS = {"contents": "read"}
 # What each job may do with the repository, its packages and its identity.
 RIGHTS = {
-    "ci": {"test": READS, "kubernetes": READS},
+    "ci": {"test": READS, "kubernetes": READS, "audit": READS},
     "release": {
         "dist": READS,
         "image": {**READS, "packages": "write", "id-token": "write", "attestations": "write"},
