@@ -8,10 +8,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from batten_cosign import SUITES, cosign, why_no_cosign
+from batten_image import operator_image, why_no_image
 from batten_programs import programs_layer, why_no_programs
 from batten_tools import (
     CONTROL_PLANE,
     ToolError,
+    actionlint,
     asked_version,
     containerd,
     control_plane,
@@ -33,6 +35,9 @@ def main() -> int:
             say(f"Kubernetes {version}: {', '.join(CONTROL_PLANE)} in {folder}")
         say(f"helm: {helm()}")
         say(f"registries: {registry_binary()}, {referring_registry_binary()}")
+        say(f"actionlint: {actionlint()}")
+        why = why_no_image()
+        say(f"no image of the operator: {why}" if why else f"the image: {operator_image()}")
         why = why_no_cosign()
         say(why or f"cosign: {', '.join(cosign(major) for major in SUITES)}")
         if why_no_node():

@@ -37,7 +37,9 @@ NAME = "batten-node"
 CGROUPS, CGROUP = Path("/sys/fs/cgroup"), "k8s.io"
 READY_SECONDS = 60.0
 LOOPBACK = "127.0.0.1"
-SUBNET, SERVICES = "10.89.77.0/24", "10.96.0.0/16"
+# Nodes of processes beside this one have others.
+SUBNET = f"10.89.{os.getpid() % 250}.0/24"
+SERVICES = "10.96.0.0/16"
 # What /etc/passwd says: without it a runtime knows no user by name.
 ACCOUNTS = "root:x:0:0::/:\napp:x:1000:1000::/:\n"
 
