@@ -48,8 +48,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 8 * 1024 * 1024
-# What all requests together may hold in memory; more than that is answered with 503.
+# What all requests together may hold in memory until they are answered, which waits for registries;
+# more than that is answered with 503. Small ones are not counted: connections bound them.
 MAX_BODIES = 64 * 1024 * 1024
+SMALL_BODY = 64 * 1024
 MAX_CONNECTIONS = 1024
 MAX_MESSAGE = 500
 DEFAULT_DEADLINE = 10.0
@@ -190,12 +192,16 @@ class AdmissionServer:
         self, webhook: Judge, request: web.BaseRequest, query: str
     ) -> web.StreamResponse:
         started = time.perf_counter()
+        held = 0
         try:
             body = await self._body(request, query)
+            held = self._hold(body)
             ends = started + min(FACTS_SECONDS, FACTS_SHARE * _deadline(query))
             answer = await self._knowing(webhook, body, ends)
         except Refused as error:
             return self._refuse(error)
+        finally:
+            self._held -= held
         self._metrics.answered(webhook, answer, time.perf_counter() - started)
         if not answer.allowed:
             _log_denial(webhook, answer)
@@ -227,6 +233,14 @@ class AdmissionServer:
             raise Refused(400, "the review broke off") from None
         finally:
             self._held -= size
+
+    def _hold(self, body: bytes) -> int:
+        """What it takes of MAX_BODIES, decoded as much again. Raises Refused."""
+        size = 2 * len(body) if len(body) > SMALL_BODY else 0
+        if self._held + size > MAX_BODIES:
+            raise Refused(503, "too many large reviews at once")
+        self._held += size
+        return size
 
     async def _look_up(self, namespace: str, seconds: float) -> None:
         """A Namespace whose labels cannot be had is an error, never one without labels."""
