@@ -19,11 +19,14 @@ from batten_operator.logs import fields
 
 logger = logging.getLogger(__name__)
 
-# A leader that dies is followed within LEASE_SECONDS + RETRY_SECONDS; one that cannot renew stops
-# before anybody else may begin.
+# A leader that dies is followed within LEASE_SECONDS and twice LOOK_SECONDS, by which whoever waits
+# sees its last sign of life and then its absence; one that cannot renew stops before anybody else
+# may begin. No try lasts longer than TRY_SECONDS, on a connection that leads nowhere.
 LEASE_SECONDS = 12
 RENEW_SECONDS = 8.0
 RETRY_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+TRY_SECONDS = 4.0
 RELEASE_SECONDS = 2.0
 
 
@@ -45,9 +48,9 @@ class Lease:
         Released when this is cancelled. What `lead` raises is raised.
         """
         while True:
-            if await self._try():
+            if await self._tried(TRY_SECONDS):
                 await self._hold(lead)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _hold(self, lead: Callable[[], Coroutine[Any, Any, object]]) -> None:
         logger.info("leading", extra=fields(lease=self._name, identity=self._identity))
@@ -71,15 +74,19 @@ class Lease:
         renewed = time.monotonic()
         while True:
             await asyncio.sleep(RETRY_SECONDS)
-            held = False
             started = time.monotonic()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, renewed + RENEW_SECONDS - started)):
-                    held = await self._try()
-            if held:
+            left = max(0.0, renewed + RENEW_SECONDS - started)
+            if await self._tried(min(TRY_SECONDS, left)):
                 renewed = started
             elif time.monotonic() - renewed >= RENEW_SECONDS or self._seen_other:
                 return
+
+    async def _tried(self, seconds: float) -> bool:
+        """Whether it is ours, as far as that can be known so soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._try()
+        return False
 
     async def _try(self) -> bool:
         """Take or renew the Lease; whether it is ours now."""
