@@ -331,19 +331,19 @@ class Stage:
 @contextmanager
 def stage(folder: Path, *, arguments: tuple[str, ...] = (), **values: str) -> Iterator[Stage]:
     """Nothing of the operator runs yet. There is no scheduler: Pods wait for nobody."""
-    with ControlPlane(folder) as plane:
-        plane.end("kube-scheduler")
-        plane.kubectl("apply", "-f", "-", stdin=reports_definition()).require()
-        batten = Installation(plane, plane.kubectl, arguments=arguments, values=values)
-        batten.claim()
-        batten.apply_chart()
-        with new_namespace(plane.kubectl, "shop") as namespace:
-            ready = Stage(plane, batten, namespace)
-            try:
-                yield ready
-            finally:
-                for way in ready.ways.values():
-                    way.close()
+    ways: dict[str, Proxy] = {}
+    try:
+        with ControlPlane(folder) as plane:
+            plane.end("kube-scheduler")
+            plane.kubectl("apply", "-f", "-", stdin=reports_definition()).require()
+            batten = Installation(plane, plane.kubectl, arguments=arguments, values=values)
+            batten.claim()
+            batten.apply_chart()
+            with new_namespace(plane.kubectl, "shop") as namespace:
+                yield Stage(plane, batten, namespace, ways)
+    finally:
+        for way in ways.values():
+            way.close()
 
 
 def deployment(name: str, replicas: int = 1) -> dict[str, Any]:

@@ -47,6 +47,7 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 
+ENVIRONMENT = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
 Access = Literal["anybody", "htpasswd", "token"]
 Json = dict[str, Any]
 
@@ -78,6 +79,14 @@ class Registry:
         """How many requests were let in, counted by the registry's own log."""
         pattern = rf'"{method} /v2/[^" ]*{re.escape(what)}[^" ]* HTTP/[\d.]+" 200 '
         return len(re.findall(pattern, self.log.read_text()))
+
+    def revive(self) -> None:
+        """Start it once more, after `process` was killed."""
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.process.args, stdout=output, stderr=subprocess.STDOUT, env=ENVIRONMENT
+            )
+        _await(self)
 
     def push(
         self,
@@ -203,7 +212,11 @@ def registry(
         with _process(folder, command) as (process, log):
             found = Registry(host, ca, access, process, log, tokens)
             _await(found)
-            yield found
+            try:
+                yield found
+            finally:
+                found.process.kill()
+                found.process.wait()
 
 
 @contextmanager
@@ -226,7 +239,7 @@ def _process(folder: Path, command: list[str]) -> Iterator[tuple[subprocess.Pope
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+            env=ENVIRONMENT,
         )
     try:
         yield process, log
