@@ -93,6 +93,15 @@ def end() -> None:
             run("umount", "--lazy", at)
     shutil.rmtree(RUN, ignore_errors=True)
     run("ip", "link", "delete", "docker0")
+    _forget_rules()
+
+
+def _forget_rules() -> None:
+    """What the daemon leaves in the packet filter."""
+    for program in ("iptables", "ip6tables"):
+        rules = run("env", f"PATH={_path()}", f"{program}-save").stdout.splitlines(keepends=True)
+        kept = "".join(line for line in rules if "docker" not in line.lower())
+        run("env", f"PATH={_path()}", f"{program}-restore", stdin=kept)
 
 
 def _why_none_of_our_own() -> str:

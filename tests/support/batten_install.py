@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from batten_cluster import ClusterError, ControlPlane, free_ports
 from batten_e2e import Kubectl, Output, run
@@ -25,6 +26,8 @@ CHART = ROOT / "charts" / "batten"
 RELEASE = "batten"
 NAMESPACE = "batten-system"
 READY_SECONDS = 30.0
+# A Pod that ends takes terminationGracePeriodSeconds at most.
+SETTLED_SECONDS = 90.0
 WEBHOOKS = f"deployment/{RELEASE}-webhook"
 SELECTED = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=webhook"
 
@@ -176,13 +179,29 @@ class Released:
     def apply_chart(self) -> Output:
         return helm_upgrade(self.kubectl, "--reuse-values")
 
+    def pods(self) -> list[dict[str, Any]]:
+        """Of the webhooks, also those that end."""
+        asked = self.kubectl("-n", NAMESPACE, "get", "pods", "-l", SELECTED, "-o", "json")
+        found: list[dict[str, Any]] = json.loads(asked.require().stdout)["items"]
+        return found
+
+    def settled(self) -> list[dict[str, Any]]:
+        """The Pods, once there are only those that stay. Raises ClusterError."""
+        self.wait_ready()
+        _until(lambda: len(self.pods()) == self.replicas, "no Pod ends any more")
+        return self.pods()
+
+    def restart(self) -> None:
+        """One replica after the other. Raises ClusterError."""
+        self.kubectl("-n", NAMESPACE, "rollout", "restart", WEBHOOKS).require()
+        self.settled()
+
     def kill(self) -> None:
         """All replicas, at once."""
         self._scale(0)
-        pods = ("get", "pods", "-l", SELECTED, "-o", "name")
         kill = ("delete", "pods", "-l", SELECTED, "--force", "--grace-period=0")
         self.kubectl("-n", NAMESPACE, *kill)
-        _until(lambda: not self.kubectl("-n", NAMESPACE, *pods).stdout, "all replicas are gone")
+        _until(lambda: not (self.pods() or self._reached()), "all replicas are gone")
 
     def start(self) -> None:
         self._scale(self.replicas)
@@ -208,10 +227,10 @@ class Released:
 
 
 def _until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + SETTLED_SECONDS
     while not done():
         if time.monotonic() > deadline:
-            raise ClusterError(f"not within {READY_SECONDS:.0f} s: {what}")
+            raise ClusterError(f"not within {SETTLED_SECONDS:.0f} s: {what}")
         time.sleep(0.2)
 
 

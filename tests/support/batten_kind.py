@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from batten_docker import Docker
 from batten_e2e import Kubectl, Output, run
 from batten_image import operator_image, why_no_image
 from batten_install import NAMESPACE, RELEASE, ROOT, Released, helm_upgrade
-from batten_kind_image import node_image
+from batten_kind_image import REPOSITORY, node_image
 from batten_session import OPERATOR_VARIABLE
 from batten_tools import (
     DEFAULT_VERSION,
@@ -48,7 +48,7 @@ NAME = "batten"
 IMAGE_VARIABLE = "KIND_IMAGE"
 # `1`: the tests that need the kind cluster are to run; otherwise they are skipped.
 ASKED_VARIABLE = "BATTEN_KIND"
-CREATE_SECONDS, PULL_SECONDS = 600, 600
+KIND_SECONDS, PULL_SECONDS = 600, 600
 # No registry is asked: what a test sees must not depend on who answers on the Internet.
 VALUES = ("--set=mode=enforce", "--set=images.lookUp=false")
 
@@ -70,15 +70,18 @@ class KindCluster:
 
     def create(self) -> None:
         """Make it, unless it is there and answers. Raises ToolError or ClusterError."""
-        if self._there():
-            if self._answers():
+        image = chosen_image(self.docker)
+        nodes = self.nodes()
+        if nodes:
+            if self._of(nodes, image) and self._answer(nodes):
                 say("the kind cluster is there already")
                 return
-            say("what is left of a kind cluster does not answer: it is made anew")
+            say("the kind cluster does not answer, or is not what it would be now: made anew")
             self.delete()
         started = time.monotonic()
         FOLDER.mkdir(exist_ok=True)
-        self._create(chosen_image(self.docker))
+        self._create(image)
+        self._forget_others(image)
         say(f"the kind cluster is ready after {time.monotonic() - started:.0f} s")
 
     def install(self) -> None:
@@ -137,15 +140,19 @@ class KindCluster:
         self._kind("delete", "cluster", f"--name={NAME}", f"--kubeconfig={KUBECONFIG}")
         shutil.rmtree(FOLDER, ignore_errors=True)
 
-    def _there(self) -> bool:
-        listed = self._kind("get", "clusters", quiet=True)
-        return NAME in listed.stdout.split()
+    def _of(self, nodes: Sequence[str], image: str) -> bool:
+        """Whether they were made of this node image, or of kind's own."""
+        asked = self.docker("inspect", "--format", "{{.Config.Image}}", *nodes).require()
+        return not image or set(asked.stdout.split()) == {image}
 
-    def _answers(self) -> bool:
+    def _answer(self, nodes: Sequence[str]) -> bool:
         if not KUBECONFIG.exists():
             self._kind("export", "kubeconfig", f"--name={NAME}", f"--kubeconfig={KUBECONFIG}")
+        known = self.kubectl("get", "nodes", "-o", "name", "--request-timeout=10s")
+        if known.stdout.split() != [f"node/{name}" for name in nodes]:
+            return False
         wait = ("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
-        return self.kubectl(*wait, "--request-timeout=10s", timeout=90).code == 0
+        return self.kubectl(*wait, timeout=90).code == 0
 
     def _create(self, image: str) -> None:
         config = yaml.safe_load(CONFIG.read_text())
@@ -162,21 +169,30 @@ class KindCluster:
         if ready.code:
             raise ClusterError(f"not every node is ready: {ready.stderr.strip()}")
 
+    def _forget_others(self, image: str) -> None:
+        """Node images of ours that this one has replaced."""
+        listed = self.docker("images", REPOSITORY, "--format", "{{.Repository}}:{{.Tag}}").stdout
+        old = [name for name in listed.split() if name != image]
+        if old:
+            self.docker("image", "rm", *old)
+
     def _kind(self, *arguments: str, quiet: bool = False) -> Output:
         """Its own words go to the terminal, unless nobody needs them when all is well."""
-        command = [kind(), *arguments]
-        environment = {**os.environ, **self.docker.environment}
-        done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=quiet,
-            text=True,
-            timeout=CREATE_SECONDS,
-            check=False,
-        )
+        command, name = [kind(), *arguments], f"kind {' '.join(arguments[:2])}"
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, **self.docker.environment},
+                capture_output=quiet,
+                text=True,
+                timeout=KIND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"{name} does not end within {KIND_SECONDS} s") from None
         if done.returncode:
             words = f":\n{done.stderr[-2000:]}" if quiet else "; its own words stand above"
-            raise ToolError(f"kind {' '.join(arguments[:2])} failed{words}")
+            raise ToolError(f"{name} failed{words}")
         return Output(done.returncode, done.stdout or "", done.stderr or "")
 
 
