@@ -1,5 +1,5 @@
-# `make image` builds it from a wheel in dist/ (`make dist`). Both bases are indexes for amd64 and
-# arm64; Renovate renews their digests, and image/requirements.txt (renovate.json).
+# `make image` builds it from the wheel that `make dist` leaves in dist/. Both bases are for amd64 and
+# arm64; Renovate proposes their newer digests (renovate.json), `make lock` renews the packages.
 ARG BUILD_BASE=docker.io/library/python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 # Debian's Python 3.13 with neither shell nor package manager.
 ARG BASE=gcr.io/distroless/python3-debian13:nonroot@sha256:83aa8d4f74a4d7f7cf2d472054139bef71a927b76c680c0f2e1021d6b1d6d732
