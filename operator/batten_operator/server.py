@@ -18,7 +18,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -217,8 +217,8 @@ class AdmissionServer:
         size = MAX_BODY if length is None else length
         if size > MAX_BODY:
             raise Refused(413, f"more than {MAX_BODY} bytes")
-        if request.content.is_eof():  # all of it came with the headers: nothing to wait for
-            return await request.read()
+        if length is not None and request.content.is_eof():
+            return request.content.read_nowait()  # all of it came with the headers
         if self._held + size > MAX_BODIES:
             raise Refused(503, "too many large reviews at once")
         self._held += size
@@ -430,6 +430,7 @@ def _given(facts: Facts, _: Inquiry) -> Facts:
     return facts
 
 
+@lru_cache(maxsize=64)
 def _deadline(query: str) -> float:
     """Seconds that `?timeout=` gives us. API servers send whole seconds, as `5s`."""
     match = _TIMEOUT.search(query)
