@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import uvloop
 
 from bench import client, engine, governance, images, reviews, servers
-from bench.client import Target
+from bench.client import Review
 
 CONNECTIONS = 25  # as many as kube-apiserver keeps to one host
 RATE = 100
@@ -43,7 +43,7 @@ QUICK = Effort(engine_rounds=3, rounds=1, seconds=0.3, reviews=500, pods=500)
 class Served:
     name: str
     server: servers.Server
-    target: Target
+    target: Review
     rates: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from bench.reviews import UID
 
@@ -21,21 +21,49 @@ class BadAnswer(Exception):
     """An answer that no review should get, or none."""
 
 
+class Target(Protocol):
+    """Where to ask, by TLS, and what."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def trust(self) -> ssl.SSLContext: ...
+
+    async def ask(self, connection: Connection) -> None:
+        """Raises BadAnswer if what is answered is not what it should be."""
+
+
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A webhook and the review to send to it."""
+class Review:
+    """A webhook and the review to send to it; `tells` is in every good answer."""
 
     port: int
     trust: ssl.SSLContext
     path: str
     body: bytes
-    allowed: bool = True
+    tells: bytes = b'"allowed":true'
+
+    async def ask(self, connection: Connection) -> None:
+        """One review with a uid of its own."""
+        uid = b"%036d" % next(_numbers)
+        body = self.body.replace(_UID, uid)
+        _, answer = await connection.exchange(post(f"{self.path}?timeout=5s", body))
+        if uid not in answer or self.tells not in answer:
+            raise BadAnswer(answer.decode())
+
+
+def post(path: str, body: bytes) -> bytes:
+    """A request, head and all."""
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\n" % path.encode()
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return head + body
 
 
 class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._waiter: asyncio.Future[bytes] | None = None
+        self._waiter: asyncio.Future[tuple[int, bytes]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
@@ -47,44 +75,47 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         end = self._buffer.find(b"\r\n\r\n")
-        if end < 0 or self._waiter is None:
+        if end < 0 or self._waiter is None or self._waiter.done():
             return
         head = bytes(self._buffer[:end]).lower()
-        length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        if len(self._buffer) < end + 4 + length:
+        length = head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]
+        if not length:  # in chunks; JSON itself holds no such line
+            if not self._buffer.endswith(b"\r\n0\r\n\r\n"):
+                return
+        elif len(self._buffer) < end + 4 + int(length):
             return
         body = bytes(self._buffer[end + 4 :])
         self._buffer.clear()
-        if head.startswith(b"http/1.1 200"):
-            self._waiter.set_result(body)
+        status = int(head[9:12])
+        if status < 300:
+            self._waiter.set_result((status, body))
         else:
             self._waiter.set_exception(BadAnswer(body.decode()))
 
-    async def ask(self, target: Target) -> None:
-        """One review with a uid of its own. Raises BadAnswer if that is not what is answered."""
-        uid = b"%036d" % next(_numbers)
-        head = b"POST %b?timeout=5s HTTP/1.1\r\nHost: localhost\r\n" % target.path.encode()
-        head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(target.body)
+    async def exchange(self, message: bytes) -> tuple[int, bytes]:
+        """The answer's status and its body as it was sent. Raises BadAnswer if it is no success."""
         self._waiter = asyncio.get_running_loop().create_future()
-        self._transport.write(head + target.body.replace(_UID, uid))
-        answer = await self._waiter
-        allowed = b'"allowed":true' if target.allowed else b'"allowed":false'
-        if uid not in answer or allowed not in answer:
-            raise BadAnswer(answer.decode())
+        self._transport.write(message)
+        return await self._waiter
+
+    @property
+    def closing(self) -> bool:
+        return self._transport.is_closing()
 
     def close(self) -> None:
         self._transport.close()
 
 
+async def connect(target: Target) -> Connection:
+    _, connection = await asyncio.get_running_loop().create_connection(
+        Connection, "127.0.0.1", target.port, ssl=target.trust, server_hostname="localhost"
+    )
+    return connection
+
+
 @asynccontextmanager
 async def connected(target: Target, connections: int) -> AsyncIterator[list[Connection]]:
-    loop = asyncio.get_running_loop()
-    opened = []
-    for _ in range(connections):
-        _, connection = await loop.create_connection(
-            Connection, "127.0.0.1", target.port, ssl=target.trust, server_hostname="localhost"
-        )
-        opened.append(connection)
+    opened = [await connect(target) for _ in range(connections)]
     yield opened
     for connection in opened:
         connection.close()
@@ -119,7 +150,7 @@ async def _until(
         for target in itertools.cycle(targets):
             if not more():
                 break
-            await connection.ask(target)
+            await target.ask(connection)
             count += 1
         return count
 
@@ -131,12 +162,12 @@ async def latencies(target: Target, rate: int, seconds: float, connections: int)
     async with connected(target, connections) as opened:
         free: asyncio.Queue[Connection] = asyncio.Queue()
         for connection in opened:
-            await connection.ask(target)  # a connection's first review is no steady state
+            await target.ask(connection)  # a connection's first review is no steady state
             free.put_nowait(connection)
 
         async def one(due: float) -> float:
             connection = await free.get()
-            await connection.ask(target)
+            await target.ask(connection)
             free.put_nowait(connection)
             return (time.perf_counter() - due) * 1000
 

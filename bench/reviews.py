@@ -25,12 +25,12 @@ TOKEN_MOUNT = {
 
 def plain() -> bytes:
     """A Pod whose author said little of security: `mutate` has most to do."""
-    return _review(_pod())
+    return review(pod())
 
 
 def hardened() -> bytes:
     """The same Pod once `mutate` has answered: what `validate` sees of nearly every Pod."""
-    return _review(jsonpatch.apply_patch(_pod(), patch()))
+    return review(jsonpatch.apply_patch(pod(), patch()))
 
 
 def patch() -> list[dict[str, Any]]:
@@ -40,10 +40,10 @@ def patch() -> list[dict[str, Any]]:
     return operations
 
 
-def _review(pod: dict[str, Any]) -> bytes:
+def review(pod: dict[str, Any], *, dry_run: bool = False) -> bytes:
     resource = {"group": "", "version": "v1", "resource": "pods"}
     kind = {"group": "", "version": "v1", "kind": "Pod"}
-    review = {
+    asked = {
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",
         "request": {
@@ -70,14 +70,14 @@ def _review(pod: dict[str, Any]) -> bytes:
             },
             "object": pod,
             "oldObject": None,
-            "dryRun": False,
+            "dryRun": dry_run,
             "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
         },
     }
-    return json.dumps(review, separators=(",", ":")).encode()
+    return json.dumps(asked, separators=(",", ":")).encode()
 
 
-def _pod() -> dict[str, Any]:
+def pod() -> dict[str, Any]:
     labels = {
         "app.kubernetes.io/name": "checkout",
         "app.kubernetes.io/instance": "checkout-production",

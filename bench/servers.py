@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from batten_operator.certificates import fresh
-from bench.client import Target
+from bench.client import Review
 
 START_SECONDS = 30.0
 OPERATOR = (
@@ -35,8 +35,9 @@ class Server:
     port: int
     trust: ssl.SSLContext
 
-    def target(self, path: str, body: bytes, *, allowed: bool = True) -> Target:
-        return Target(self.port, self.trust, path, body, allowed)
+    def target(self, path: str, body: bytes, *, allowed: bool = True) -> Review:
+        tells = b'"allowed":true' if allowed else b'"allowed":false'
+        return Review(self.port, self.trust, path, body, tells)
 
     def processor_seconds(self) -> float:
         """What the process has used so far, in user and in system mode (proc(5), fields 14, 15)."""
@@ -56,8 +57,13 @@ def certificates(folder: Path) -> ssl.SSLContext:
     store = fresh(("localhost",), timedelta(days=1), datetime.now(UTC))
     (folder / "tls.crt").write_bytes(store.serving.certificate)
     (folder / "tls.key").write_bytes(store.serving.key)
+    return trusting(store.bundle)
+
+
+def trusting(bundle: bytes) -> ssl.SSLContext:
+    """Of a client that trusts these CAs alone."""
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trust.load_verify_locations(cadata=store.bundle.decode())
+    trust.load_verify_locations(cadata=bundle.decode())
     return trust
 
 

@@ -203,7 +203,7 @@ class ControlPlane:
         (self.folder / f"{name}.pid").write_text(json.dumps(record))
 
     def running(self, name: str) -> bool:
-        return self._pid(name) is not None
+        return self.pid(name) is not None
 
     def ended(self) -> list[str]:
         """The programs that `spawn` began and nobody asked to end, and that run no more."""
@@ -212,7 +212,7 @@ class ControlPlane:
     def _spawned(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("*.pid"))
 
-    def _pid(self, name: str) -> int | None:
+    def pid(self, name: str) -> int | None:
         """The pid of a program that `spawn` began, unless it ended; a reused pid is not it."""
         try:
             record = json.loads((self.folder / f"{name}.pid").read_text())
@@ -223,13 +223,13 @@ class ControlPlane:
 
     def end(self, name: str, sign: signal.Signals = signal.SIGTERM) -> None:
         """End one program and wait until it is gone."""
-        pid = self._pid(name)
+        pid = self.pid(name)
         if pid is not None:
             os.killpg(pid, sign)
             patience = PLANE_STOP_SECONDS if name in PLANE else STOP_SECONDS
-            if not _until(lambda: self._pid(name) is None, patience):
+            if not _until(lambda: self.pid(name) is None, patience):
                 os.killpg(pid, signal.SIGKILL)
-                _until(lambda: self._pid(name) is None, STOP_SECONDS)
+                _until(lambda: self.pid(name) is None, STOP_SECONDS)
         (self.folder / f"{name}.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 MODULES = Path(__file__).parents[1] / "cluster"
+PEERS = Path(__file__).parents[2] / "bench" / "peers"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "batten"
 
 # The patch release of each minor version that the tests know; the first is the default, and the
@@ -100,7 +101,7 @@ def kind() -> str:
 
 def kind_version() -> str:
     """Of the kind module that the tests know, such as `v0.33.0`."""
-    return _required(MODULES / "kind", KIND)
+    return required_version(MODULES / "kind", KIND)
 
 
 def coredns() -> Path:
@@ -176,7 +177,7 @@ def containerd() -> Path:
     """The folder of containerd, its shim and client, and of the program that the tests' containers
     run, built from their Go modules. Raises ToolError."""
     module = MODULES.with_name("node")
-    version = _required(module, CONTAINERD)
+    version = required_version(module, CONTAINERD)
     folder = CACHE / "containerd" / version / "bin"
     if not (folder / "pause").exists():
         with _lock(folder):
@@ -190,8 +191,7 @@ def containerd() -> Path:
 def scanner() -> Path:
     """A small scanner of the tests' own, which knows what Trivy prints. Raises ToolError."""
     module = MODULES.with_name("node")
-    source = (module / "scanner" / "main.go").read_bytes()
-    folder = CACHE / "scanner" / sha256(source).hexdigest()[:12] / "bin"
+    folder = CACHE / "scanner" / _source_version(module / "scanner") / "bin"
     if not (folder / "scanner").exists():
         with _lock(folder):
             if not (folder / "scanner").exists():
@@ -199,17 +199,34 @@ def scanner() -> Path:
     return folder / "scanner"
 
 
-def _required(module: Path, name: str) -> str:
-    """The version that a module's go.mod asks for."""
-    line = rf"^\s*(?:require )?{re.escape(name)} (v\S+)"
+def required_version(module: Path, required: str) -> str:
+    """What a module's go.mod says of another one, such as `v1.2.3`."""
+    line = rf"^\s*(?:require )?{re.escape(required)} (v\S+)"
     found = re.search(line, (module / "go.mod").read_text(), re.MULTILINE)
     return found[1] if found else "unknown"
+
+
+def peer(required: str, package: str, *, build: bool) -> Path | None:
+    """A program of bench/peers; None where it was not built, and shall not be now. Without a module
+    that it is of it is the benchmark's own. Raises ToolError."""
+    name = re.sub(r"/v\d+$", "", package).rpartition("/")[2]
+    version = required_version(PEERS, required) if required else _source_version(PEERS / package)
+    program = CACHE / name / version / "bin" / name
+    if build and not program.exists():
+        with _lock(program.parent):
+            if not program.exists():
+                _go_build(PEERS, [package], program.parent, what=f"{name} {version}")
+    return program if program.exists() else None
+
+
+def _source_version(folder: Path) -> str:
+    return sha256((folder / "main.go").read_bytes()).hexdigest()[:12]
 
 
 def _built_tool(module: Path, required: str, package: str) -> Path:
     """A program of the cache, built at the version of `required` that the module's go.mod says."""
     name = package.rpartition("/")[2]
-    folder = CACHE / name / _required(module, required) / "bin"
+    folder = CACHE / name / required_version(module, required) / "bin"
     if not (folder / name).exists():
         with _lock(folder):
             if not (folder / name).exists():
