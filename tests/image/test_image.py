@@ -10,14 +10,17 @@ import zipfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
 from batten_chart import render
 from batten_command import batten
+from batten_e2e import run
 from batten_image import (
     DOCKERFILE,
     NAME,
+    PACKAGES,
     ROOT,
     Files,
     build,
@@ -31,6 +34,7 @@ from batten_image import (
     why_no_image,
 )
 from batten_registry import registry
+from batten_tools import ToolError, trivy
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -150,6 +154,45 @@ def test_scanners_see_what_is_in_it(files: Files) -> None:
     }
     status = {Path(path).name for path in files.entries if "/dpkg/status.d/" in path}
     assert {"libc6", "libssl3t64", "libexpat1", "libsqlite3-0", "python3.13-minimal"} <= status
+
+
+def scanned(archive: Path, *arguments: str) -> dict[str, Any]:
+    """What Trivy says of the image without asking anybody."""
+    try:
+        program = trivy()
+    except ToolError as error:
+        pytest.skip(str(error))
+    offline = ("--offline-scan", "--skip-db-update", "--skip-check-update", "--quiet")
+    done = run(program, "image", f"--input={archive}", *offline, *arguments, timeout=300)
+    found = json.loads(done.require().stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+@image
+def test_the_list_of_what_is_in_it_is_whole(archive: Path) -> None:
+    """As release.yml attests it: CycloneDX, with every package of the lock and of the base."""
+    listed = scanned(archive, "--format=cyclonedx")["components"]
+    urls = [unquote(each["purl"]) for each in listed if "purl" in each]
+    python = dict(url.removeprefix("pkg:pypi/").split("@") for url in urls if ":pypi/" in url)
+    name, version = NAME.rpartition("/")[2].split(":")
+    assert python == {**locked(), name: version}
+    debian = {url.split("/")[2].partition("@")[0] for url in urls if url.startswith("pkg:deb/")}
+    assert debian == set(PACKAGES) or docker_pulls()
+
+
+@image
+def test_there_is_no_secret_in_it_and_nothing_is_set_wrong(archive: Path) -> None:
+    both = ("--scanners=secret,misconfig", "--image-config-scanners=secret,misconfig")
+    results = scanned(archive, "--format=json", *both)["Results"]
+    assert [each["Secrets"] for each in results if each.get("Secrets")] == []
+    wrong = {
+        each["ID"]
+        for result in results
+        for each in result.get("Misconfigurations", [])
+        if each["Status"] == "FAIL"
+    }
+    assert wrong == {"DS-0026"}  # no HEALTHCHECK, which Kubernetes ignores
 
 
 @image

@@ -36,6 +36,7 @@ ETCD = "go.etcd.io/etcd/server/v3"
 CONTROL_PLANE = ("kube-apiserver", "kubectl", "etcd", "kube-controller-manager", "kube-scheduler")
 HELM = "helm.sh/helm/v4"
 ACTIONLINT = "github.com/rhysd/actionlint"
+TRIVY = "github.com/aquasecurity/trivy"
 KIND = "sigs.k8s.io/kind"
 REGISTRY = "github.com/distribution/distribution/v3"
 CONTAINERREGISTRY = "github.com/google/go-containerregistry"
@@ -131,6 +132,18 @@ def actionlint() -> str:
     """A linter of GitHub's workflows, built from its Go module. Raises ToolError."""
     package = f"{ACTIONLINT}/cmd/actionlint"
     return str(_built_tool(MODULES.with_name("workflows"), ACTIONLINT, package))
+
+
+def trivy() -> str:
+    """The Trivy on PATH or in the cache, where it is not built unasked: that takes a quarter of an
+    hour. Raises ToolError."""
+    version = "v0.74.0"
+    folder = CACHE / "trivy" / version / "bin"
+    found = shutil.which("trivy") or str(folder / "trivy")
+    if not Path(found).exists():
+        build = f"GOEXPERIMENT=jsonv2 GOBIN={folder} go install {TRIVY}/cmd/trivy@{version}"
+        raise ToolError(f"Trivy is neither on PATH nor in the cache, where this brings it: {build}")
+    return found
 
 
 def go_module(name: str, version: str) -> Path:
