@@ -31,7 +31,11 @@ pytestmark = [
 SECONDS = 180.0
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 # Each of its libraries is loaded at the start, where one of its registries is listed.
-VALUES = {"mode": "enforce", "images": {"cloudRegistries": [ECR, GAR, ACR]}}
+VALUES = {
+    "mode": "enforce",
+    "images": {"cloudRegistries": [ECR, GAR, ACR]},
+    "shutdown": {"preStopSleepSeconds": 1, "drainSeconds": 1},  # no clients that have to unlearn
+}
 # As botocore is used: its data of ECR and STS is in the image.
 CREDENTIALS = """\
 from botocore.session import Session
