@@ -54,3 +54,21 @@ def test_nothing_that_is_logged_as_wrong_is_left_out() -> None:
     for message in said:
         pieces = [each.strip() for each in re.split(r"%[a-z.0-9]+", message) if each.strip(" :")]
         assert any(all(piece in page for piece in pieces) for page in quoted), message
+
+
+def test_the_table_of_replicas_says_what_the_text_says() -> None:
+    """As `python -m bench.replicas` wrote it."""
+    block = PAGE.partition("<!-- bench.replicas -->\n")[2].partition("<!-- /bench.replicas -->")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]
+    ]
+    assert [row[0] for row in rows] == [
+        "rolling restart",
+        "helm upgrade",
+        "one of two replicas killed",
+        "no replica left, then two again",
+        "every node killed and started",
+    ]
+    failed, let_in = ([int(row[at]) for row in rows] for at in (4, 5))
+    assert failed[:2] == [0, 0]
+    assert let_in == [0] * len(rows)
