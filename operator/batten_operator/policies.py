@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 ROOT = f"/apis/{GROUP}/{VERSION}"
 POLICIES, EXCEPTIONS = "hardeningpolicies", "hardeningexceptions"
-RESYNC_SECONDS = 300.0
+# A watch that was cut tells of what is there by then, and of nothing that was deleted meanwhile.
+RESYNC_SECONDS = 60.0
 RETRY_SECONDS = (0.5, 30.0)
 # Until the definitions are there; then the watches have to begin anew.
 ABSENT_SECONDS = 5.0

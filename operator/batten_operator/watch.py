@@ -23,7 +23,7 @@ import kopf
 from kubernetes.aio.client import Configuration
 
 from batten_operator import own_reviews
-from batten_operator.cluster import ApiError, configuration
+from batten_operator.cluster import SILENT_SECONDS, ApiError, configuration
 from batten_operator.policies import EXCEPTIONS, POLICIES, Policies
 from batten_operator.profiles import PROFILES, Profiles
 from batten_operator.server import AdmissionServer
@@ -187,6 +187,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = SILENT_SECONDS
 
 
 class Connection(kopf.ConnectionInfo):
