@@ -87,7 +87,8 @@ def operator_image() -> Path:
 def build_context(folder: Path) -> Path:
     """What the Dockerfile copies, and a wheel of what stands here."""
     shutil.copy(DOCKERFILE, folder)
-    shutil.copytree(ROOT / "image", folder / "image")
+    without = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "image", folder / "image", ignore=without)
     build_wheel(folder / "dist")
     return folder
 
