@@ -145,6 +145,25 @@ def test_one_copy_can_be_evicted() -> None:
     assert not render(replicas=1).all("PodDisruptionBudget")
 
 
+HOSTS, ZONES = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+
+
+@pytest.mark.parametrize("controller", [False, True])
+def test_copies_are_spread_over_nodes_that_name_no_zone(controller: bool) -> None:
+    """A constraint on zones would make the scheduler leave such nodes out of every constraint."""
+    wanted: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {}}
+    rendered = render(topologySpread="DoNotSchedule", affinity={"nodeAffinity": wanted})
+    deployment = rendered.one("Deployment", controller=controller)
+    spec = deployment["spec"]["template"]["spec"]
+    (spread,) = spec["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == (HOSTS, "DoNotSchedule")
+    assert spec["affinity"]["nodeAffinity"] == wanted
+    (preferred,) = spec["affinity"]["podAntiAffinity"].popitem()[1]
+    assert preferred["podAffinityTerm"]["topologyKey"] == ZONES
+    selected = preferred["podAffinityTerm"]["labelSelector"]["matchLabels"]
+    assert selected == deployment["spec"]["selector"]["matchLabels"]
+
+
 @pytest.mark.parametrize(
     ("release", "override", "name"),
     [

@@ -55,6 +55,21 @@ namespaceSelector:
 {{- end -}}
 {{- end -}}
 
+{{/* Zones are preferred only: a constraint on them leaves out every node that names none, and then the
+constraint on nodes does, too. Takes a dict of root and component. */}}
+{{- define "batten.zones" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: topology.kubernetes.io/zone
+        labelSelector:
+          matchLabels:
+            {{- include "batten.instanceLabels" .root | nindent 12 }}
+            app.kubernetes.io/component: {{ .component }}
+        matchLabelKeys: [pod-template-hash]
+{{- end -}}
+
 {{/* By what others know that they are to put the caBundle into a configuration. */}}
 {{- define "batten.webhookAnnotations" -}}
 {{- $injected := dict -}}
