@@ -32,6 +32,8 @@ def refused(namespace: Namespace, value: dict[str, Any], rule: str) -> None:
 
 
 def update(namespace: Namespace, name: str, subresource: str, value: dict[str, Any]) -> Output:
+    """Whatever a kubelet has written of it meanwhile."""
+    del value["metadata"]["resourceVersion"]
     path = f"/api/v1/namespaces/{namespace.name}/pods/{name}/{subresource}"
     return namespace.run("replace", "--raw", path, "-f", "-", stdin=json.dumps(value))
 
