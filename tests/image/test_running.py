@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,7 @@ from batten_install import CHART, NAMESPACE, RELEASE
 from batten_node import PAUSE, Node, api_service, node
 from batten_tools import helm, why_no_node
 
-WHY_NOT = why_no_node() or why_no_image()
+WHY_NOT = why_no_node() or why_no_image() or ("" if shutil.which("ip") else "ip is missing")
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(bool(WHY_NOT), reason=f"no image on a node: {WHY_NOT}"),
@@ -72,7 +73,7 @@ def installed(machine: Node) -> Iterator[Namespace]:
             yield namespace
         finally:
             # Else the node's last Pods would be made anew while it goes.
-            run(helm(), "uninstall", *release, *waiting, timeout=SECONDS + 30)
+            run(helm(), "uninstall", *release, "--cascade=foreground", timeout=SECONDS)
 
 
 def told(namespace: Namespace) -> str:
