@@ -159,6 +159,9 @@ def test_it_ends_when_it_is_told_to(installed: Namespace) -> None:
     finally:
         patch = '{"metadata": {"finalizers": null}}'
         installed.kubectl("patch", "pod", name, "--patch", patch).require()
+    # A Pod that is taken away while it starts keeps the node from ending for a minute.
+    waited = ("rollout", "status", "deployment/batten-controller", f"--timeout={SECONDS:.0f}s")
+    installed.run(f"--namespace={NAMESPACE}", *waited, timeout=SECONDS + 30).require()
 
 
 def running(namespace: Namespace, name: str) -> bool | None:
