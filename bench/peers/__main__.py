@@ -277,6 +277,7 @@ class _Run:
             name: {
                 webhook: {"rate": round(median(each.rates), 1), "cpu_us": round(median(each.cpu))}
                 for webhook, each in webhooks.items()
+                if each.rates
             }
             for name, webhooks in found.items()
         }
@@ -294,7 +295,10 @@ class _Run:
             for webhook, body in self._reviews.items():
                 into = found.setdefault(contender.name, {}).setdefault(webhook, Served())
                 target = measure.reviewed(contender, server, webhook, body)
-                await measure.straight(server, target, self._effort.seconds, into)
+                try:
+                    await measure.straight(server, target, self._effort.seconds, into)
+                except BadAnswer as error:
+                    say(f"{contender.title}, {webhook}: {str(error)[:200]}")
 
     def _spread(self, *, alone: bool) -> None:
         """The servers on one core and we on another, or everything everywhere."""

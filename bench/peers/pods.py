@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from typing import Any
 
@@ -56,7 +55,3 @@ def review(pod: Object) -> bytes:
     spec.setdefault("schedulerName", "default-scheduler")
     spec.setdefault("securityContext", {})
     return reviews.review(served, dry_run=True)
-
-
-def size(pod: Object) -> int:
-    return len(json.dumps(pod, separators=(",", ":")))
