@@ -48,7 +48,7 @@ NAME = "batten"
 IMAGE_VARIABLE = "KIND_IMAGE"
 # `1`: the tests that need the kind cluster are to run; otherwise they are skipped.
 ASKED_VARIABLE = "BATTEN_KIND"
-KIND_SECONDS, PULL_SECONDS = 600, 600
+KIND_SECONDS, PULL_SECONDS, ANSWER_SECONDS = 600, 600, 30
 # No registry is asked: what a test sees must not depend on who answers on the Internet.
 VALUES = ("--set=mode=enforce", "--set=images.lookUp=false")
 
@@ -148,9 +148,14 @@ class KindCluster:
     def _answer(self, nodes: Sequence[str]) -> bool:
         if not KUBECONFIG.exists():
             self._kind("export", "kubeconfig", f"--name={NAME}", f"--kubeconfig={KUBECONFIG}")
-        known = self.kubectl("get", "nodes", "-o", "name", "--request-timeout=10s")
-        if known.stdout.split() != [f"node/{name}" for name in nodes]:
-            return False
+        deadline = time.monotonic() + ANSWER_SECONDS
+        expected = [f"node/{name}" for name in nodes]
+        get = ("get", "nodes", "-o", "name", "--request-timeout=10s")
+        # An API server that has just been started anew may be started once more.
+        while self.kubectl(*get).stdout.split() != expected:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
         wait = ("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
         return self.kubectl(*wait, timeout=90).code == 0
 
