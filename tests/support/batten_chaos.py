@@ -7,17 +7,15 @@ bench.chaos` prints and writes to docs/operations.md.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import ssl
-import threading
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,11 +25,13 @@ import aiohttp
 from batten_cluster import ControlPlane, free_ports
 from batten_e2e import IMAGE, Kubectl, Namespace, Output, eventually, new_namespace
 from batten_install import NAMESPACE, RELEASE, Installation, write_kubeconfig
+from batten_load import outcome, steadily
 from batten_proxy import Proxy
 from batten_reports import REPORTS, reports_definition
 
 ROWS = "BATTEN_CHAOS_ROWS"
 LEASE = "batten-controller"
+UNSAFE_EVERY = 3
 WEBHOOK = "operator"  # as Installation calls it
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -73,7 +73,6 @@ SAFE: dict[str, Any] = {"containers": [{"name": "app", "image": IMAGE}]}
 UNSAFE: dict[str, Any] = {
     "containers": [{"name": "app", "image": IMAGE, "securityContext": {"privileged": True}}]
 }
-REFUSED = re.compile(r"denied the request: Pod .* breaks? ")
 
 
 @dataclass
@@ -93,16 +92,8 @@ class Traffic:
     said: list[tuple[float, str]] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
 
-    @contextmanager
-    def flowing(self) -> Iterator[None]:
-        stop = threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._flow(stop)), name="traffic")
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(60)
+    def flowing(self) -> AbstractContextManager[None]:
+        return steadily(self.per_second, lambda: api(self.plane), self._make)
 
     def count(self, since: float = 0.0) -> Counter[str]:
         return Counter(what for at, what in self.said if at >= since)
@@ -129,20 +120,8 @@ class Traffic:
             f"{counted[name]} {name}" for name in names if counted[name] or name in names[2:]
         )
 
-    async def _flow(self, stop: threading.Event) -> None:
-        async with api(self.plane) as session:
-            asked: set[asyncio.Task[None]] = set()
-            started, number = time.monotonic(), 0
-            while not stop.is_set():
-                number += 1
-                asked.add(task := asyncio.create_task(self._make(session, unsafe=number % 3 == 0)))
-                task.add_done_callback(asked.discard)
-                pause = started + number / self.per_second - time.monotonic()
-                await asyncio.sleep(max(0.0, pause))
-            if asked:
-                await asyncio.wait(asked)
-
-    async def _make(self, session: aiohttp.ClientSession, *, unsafe: bool) -> None:
+    async def _make(self, session: aiohttp.ClientSession, number: int) -> None:
+        unsafe = number % UNSAFE_EVERY == 0
         metadata = {"generateName": "load-", "ownerReferences": [self.owner]}
         pod = {"metadata": metadata, "spec": UNSAFE if unsafe else SAFE}
         path = f"/api/v1/namespaces/{self.namespace}/pods"
@@ -151,21 +130,12 @@ class Traffic:
                 status, body = answer.status, await answer.json(content_type=None)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             status, body = 0, {"message": type(error).__name__}
-        what = _outcome(status, body, unsafe=unsafe)
+        what = outcome(status, body, unsafe=unsafe)
+        if what == "held":  # refused, as nobody had hardened it
+            what = "failed"
         self.said.append((time.monotonic(), what))
         if what == "failed":
             self.errors[f"{status} {str(body.get('message'))[:300]}"] += 1
-
-
-def _outcome(status: int, body: Mapping[str, Any], *, unsafe: bool) -> str:
-    if status == 201:
-        context = body["spec"]["containers"][0].get("securityContext") or {}
-        if unsafe:
-            return "let in"
-        return "hardened" if context.get("readOnlyRootFilesystem") else "unhardened"
-    if unsafe and status == 403 and REFUSED.search(str(body.get("message"))):
-        return "refused"
-    return "failed"
 
 
 def api(plane: ControlPlane, seconds: float = 15) -> aiohttp.ClientSession:

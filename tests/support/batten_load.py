@@ -12,8 +12,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,8 @@ class Load:
     dry_run: bool = True
     answers: list[Answer] = field(default_factory=list)
 
-    @contextmanager
-    def flowing(self) -> Iterator[None]:
-        stop = threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._flow(stop)), name="load")
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(60)
+    def flowing(self) -> AbstractContextManager[None]:
+        return steadily(self.per_second, lambda: _session(self.kubectl), self._make)
 
     def counted(self) -> Counter[str]:
         return Counter(answer.what for answer in self.answers)
@@ -91,21 +83,8 @@ class Load:
         right = [a.seconds * 1000 for a in self.answers if a.what in ("hardened", "refused")]
         return statistics.median(right), statistics.quantiles(right, n=100)[98]
 
-    async def _flow(self, stop: threading.Event) -> None:
-        async with _session(self.kubectl) as session:
-            asked: set[asyncio.Task[None]] = set()
-            started, number = time.monotonic(), 0
-            while not stop.is_set():
-                number += 1
-                unsafe = number % UNSAFE_EVERY == 0
-                asked.add(task := asyncio.create_task(self._make(session, unsafe=unsafe)))
-                task.add_done_callback(asked.discard)
-                pause = started + number / self.per_second - time.monotonic()
-                await asyncio.sleep(max(0.0, pause))
-            if asked:
-                await asyncio.wait(asked)
-
-    async def _make(self, session: aiohttp.ClientSession, *, unsafe: bool) -> None:
+    async def _make(self, session: aiohttp.ClientSession, number: int) -> None:
+        unsafe = number % UNSAFE_EVERY == 0
         spec = {"containers": [UNSAFE if unsafe else SAFE], "schedulingGates": GATED}
         pod = {"metadata": {"generateName": "load-"}, "spec": spec}
         path = f"/api/v1/namespaces/{self.namespace}/pods" + ("?dryRun=All" if self.dry_run else "")
@@ -118,6 +97,38 @@ class Load:
         what = outcome(status, body, unsafe=unsafe)
         message = "" if status == 201 else str(body.get("message"))
         self.answers.append(Answer(started, time.monotonic() - started, what, message))
+
+
+@contextmanager
+def steadily(
+    per_second: float,
+    connect: Callable[[], aiohttp.ClientSession],
+    make: Callable[[aiohttp.ClientSession, int], Coroutine[Any, Any, None]],
+) -> Iterator[None]:
+    """Requests are made at this rate meanwhile, whether those before are answered or not, and
+    numbered from 1; all are answered at the end."""
+    stop = threading.Event()
+
+    async def flow() -> None:
+        async with connect() as session:
+            asked: set[asyncio.Task[None]] = set()
+            started, number = time.monotonic(), 0
+            while not stop.is_set():
+                number += 1
+                asked.add(task := asyncio.create_task(make(session, number)))
+                task.add_done_callback(asked.discard)
+                pause = started + number / per_second - time.monotonic()
+                await asyncio.sleep(max(0.0, pause))
+            if asked:
+                await asyncio.wait(asked)
+
+    thread = threading.Thread(target=lambda: asyncio.run(flow()), name="load")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
 
 
 def outcome(status: int, body: Mapping[str, Any], *, unsafe: bool) -> str:
