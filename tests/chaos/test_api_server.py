@@ -6,25 +6,16 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from batten_chaos import WEBHOOK, Stage, Traffic, deployment, fault, measured, stage
+from batten_chaos import WEBHOOK, Stage, Traffic, deployment, fault, measured
 from batten_e2e import eventually
 
 pytestmark = pytest.mark.cluster
 
 PATIENCE = 120.0
-
-
-@pytest.fixture(scope="module")
-def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("chaos")) as ready:
-        ready.webhooks()
-        ready.launch("controller", "controller")
-        ready.renewed()
-        yield ready
 
 
 def recovered(batten: Stage, traffic: Traffic, name: str, since: float) -> float:

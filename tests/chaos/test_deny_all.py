@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from batten_chaos import SAFE, WEBHOOK, Stage, deployment, fault, measured, stage
+from batten_chaos import SAFE, WEBHOOK, Stage, deployment, fault, measured
 from batten_e2e import Namespace, Output, eventually, pod
 from batten_install import NAMESPACE
 
@@ -21,15 +20,6 @@ NOTHING: dict[str, Any] = {
     "priority": 1000,
     "rules": {"pinned-digest": {"require": ["nowhere.invalid/*"], "validationActions": ["Deny"]}},
 }
-
-
-@pytest.fixture(scope="module")
-def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("chaos")) as ready:
-        ready.webhooks()
-        ready.launch("controller", "controller")
-        ready.renewed()
-        yield ready
 
 
 def made(batten: Stage, namespace: str) -> Output:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from batten_chaos import WEBHOOK, Stage, deployment, fault, measured, stage
+from batten_chaos import WEBHOOK, Stage, deployment, fault, measured
 from batten_e2e import eventually
 
 from batten_operator import cluster as module
@@ -18,15 +17,6 @@ from batten_operator.informer import Informer, Key
 pytestmark = pytest.mark.cluster
 BOTH = (WEBHOOK, "controller")
 POLICIES = "batten_policies"
-
-
-@pytest.fixture(scope="module")
-def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("chaos")) as ready:
-        ready.webhooks()
-        ready.launch("controller", "controller")
-        ready.renewed()
-        yield ready
 
 
 def known(batten: Stage, count: int, seconds: float = 90) -> None:

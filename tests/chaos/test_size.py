@@ -7,12 +7,11 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
-from batten_chaos import SAFE, UNSAFE, WEBHOOK, Stage, api, fault, measured, stage
+from batten_chaos import SAFE, UNSAFE, WEBHOOK, Stage, api, fault, measured
 from batten_e2e import IMAGE, eventually
 
 pytestmark = pytest.mark.cluster
@@ -21,15 +20,6 @@ PODS = int(os.environ.get("BATTEN_CHAOS_PODS") or 400)
 OWNERS, AT_ONCE = 20, 50
 BOTH = (WEBHOOK, "controller")
 AUDITED = "batten_audit_timestamp_seconds"
-
-
-@pytest.fixture(scope="module")
-def batten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("chaos")) as ready:
-        ready.webhooks()
-        ready.launch("controller", "controller")
-        ready.renewed()
-        yield ready
 
 
 @fault(
