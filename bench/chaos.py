@@ -33,7 +33,13 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write the table to the page")
     parser.add_argument("rows", nargs="?", type=Path, help="rows of an earlier run, to print again")
     arguments = parser.parse_args()
-    code, rows = (0, read(arguments.rows)) if arguments.rows else run(arguments.pods)
+    if arguments.rows:
+        try:
+            code, rows = 0, read(arguments.rows)
+        except (OSError, ValueError) as error:
+            parser.error(f"{arguments.rows}: holds no rows of a run: {error}")
+    else:
+        code, rows = run(arguments.pods)
     print(table(rows))
     if arguments.write and not code:
         PAGE.write_text(inserted(PAGE.read_text(), table(rows)))

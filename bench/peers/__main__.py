@@ -60,6 +60,8 @@ def main() -> int:
     parser.add_argument("--no-build", action="store_true", help="leave out what was not built")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.rounds < 1 or not 0 < options.seconds < 3600:
+        parser.error("--rounds must be 1 or more, and --seconds more than 0 and less than 3600")
     effort = Effort(options.rounds, options.seconds)
     if options.quick:
         effort = Effort(1, 0.3, (1, 2), (1, 2), (0, 10))

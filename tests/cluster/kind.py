@@ -24,8 +24,12 @@ TESTS = ("tests/kind", "tests/e2e")
 def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     commands = {"up": up, "down": down, "cannot": tell}
+    command = commands.get("".join(sys.argv[1:2]))
+    if command is None:
+        say(f"say one of {', '.join(commands)}")
+        return 2
     try:
-        return commands[sys.argv[1]]()
+        return command()
     except (ClusterError, ToolError) as error:
         say(str(error))
         return 1
