@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -83,11 +84,7 @@ def control_plane(version: str) -> Path:
         return folder
     number = full_version(version)
     folder = CACHE / "kubernetes" / f"v{number}" / "bin"
-    if not all((folder / name).exists() for name in CONTROL_PLANE):
-        with _lock(folder):
-            if not all((folder / name).exists() for name in CONTROL_PLANE):
-                _build_control_plane(number, folder)
-    return folder
+    return _made(folder, CONTROL_PLANE, lambda: _build_control_plane(number, folder))
 
 
 def helm() -> str:
@@ -119,13 +116,10 @@ def kubeadm() -> Path:
     ToolError."""
     number = VERSIONS[DEFAULT_VERSION]
     folder = CACHE / "kubeadm" / f"v{number}" / "bin"
-    if not (folder / "kubeadm").exists():
-        with _lock(folder):
-            if not (folder / "kubeadm").exists():
-                packages = [f"k8s.io/kubernetes/cmd/{name}" for name in ("kubeadm", "kube-proxy")]
-                what = f"kubeadm and kube-proxy {number}"
-                _go_build(MODULES, packages, folder, what=what, ldflags=_stamp(number))
-    return folder / "kubeadm"
+    packages = [f"k8s.io/kubernetes/cmd/{name}" for name in ("kubeadm", "kube-proxy")]
+    what = f"kubeadm and kube-proxy {number}"
+    build = partial(_go_build, MODULES, packages, folder, what=what, ldflags=_stamp(number))
+    return _made(folder, ["kubeadm"], build) / "kubeadm"
 
 
 def actionlint() -> str:
@@ -178,12 +172,9 @@ def kubelet() -> str:
     """Of the default version, built from its Go module. Raises ToolError."""
     number = VERSIONS[DEFAULT_VERSION]
     folder = CACHE / "kubelet" / f"v{number}" / "bin"
-    if not (folder / "kubelet").exists():
-        with _lock(folder):
-            if not (folder / "kubelet").exists():
-                package, what = "k8s.io/kubernetes/cmd/kubelet", f"kubelet {number}"
-                _go_build(MODULES, [package], folder, what=what, ldflags=_stamp(number))
-    return str(folder / "kubelet")
+    packages, what = ["k8s.io/kubernetes/cmd/kubelet"], f"kubelet {number}"
+    build = partial(_go_build, MODULES, packages, folder, what=what, ldflags=_stamp(number))
+    return str(_made(folder, ["kubelet"], build) / "kubelet")
 
 
 def containerd() -> Path:
@@ -192,24 +183,18 @@ def containerd() -> Path:
     module = MODULES.with_name("node")
     version = required_version(module, CONTAINERD)
     folder = CACHE / "containerd" / version / "bin"
-    if not (folder / "pause").exists():
-        with _lock(folder):
-            if not (folder / "pause").exists():
-                names = ("containerd", "containerd-shim-runc-v2", "ctr")
-                packages = [f"{CONTAINERD}/cmd/{name}" for name in names]
-                _go_build(module, [*packages, "./pause"], folder, what=f"containerd {version}")
-    return folder
+    names = ("containerd", "containerd-shim-runc-v2", "ctr")
+    packages = [*(f"{CONTAINERD}/cmd/{name}" for name in names), "./pause"]
+    build = partial(_go_build, module, packages, folder, what=f"containerd {version}")
+    return _made(folder, ["pause"], build)
 
 
 def scanner() -> Path:
     """A small scanner of the tests' own, which knows what Trivy prints. Raises ToolError."""
     module = MODULES.with_name("node")
     folder = CACHE / "scanner" / _source_version(module / "scanner") / "bin"
-    if not (folder / "scanner").exists():
-        with _lock(folder):
-            if not (folder / "scanner").exists():
-                _go_build(module, ["./scanner"], folder, what="the tests' scanner")
-    return folder / "scanner"
+    build = partial(_go_build, module, ["./scanner"], folder, what="the tests' scanner")
+    return _made(folder, ["scanner"], build) / "scanner"
 
 
 def required_version(module: Path, required: str) -> str:
@@ -225,10 +210,9 @@ def peer(required: str, package: str, *, build: bool) -> Path | None:
     name = re.sub(r"/v\d+$", "", package).rpartition("/")[2]
     version = required_version(PEERS, required) if required else _source_version(PEERS / package)
     program = CACHE / name / version / "bin" / name
-    if build and not program.exists():
-        with _lock(program.parent):
-            if not program.exists():
-                _go_build(PEERS, [package], program.parent, what=f"{name} {version}")
+    if build:
+        what, folder = f"{name} {version}", program.parent
+        _made(folder, [name], lambda: _go_build(PEERS, [package], folder, what=what))
     return program if program.exists() else None
 
 
@@ -240,11 +224,21 @@ def _built_tool(module: Path, required: str, package: str) -> Path:
     """A program of the cache, built at the version of `required` that the module's go.mod says."""
     name = package.rpartition("/")[2]
     folder = CACHE / name / required_version(module, required) / "bin"
-    if not (folder / name).exists():
+    build = partial(_go_build, module, [package], folder, what=f"{name} {folder.parent.name}")
+    return _made(folder, [name], build) / name
+
+
+def _made(folder: Path, names: Iterable[str], build: Callable[[], None]) -> Path:
+    """The folder, built where it lacks one of these programs, by one process at a time."""
+
+    def complete() -> bool:
+        return all((folder / name).exists() for name in names)
+
+    if not complete():
         with _lock(folder):
-            if not (folder / name).exists():
-                _go_build(module, [package], folder, what=f"{name} {folder.parent.name}")
-    return folder / name
+            if not complete():
+                build()
+    return folder
 
 
 def _build_control_plane(number: str, folder: Path) -> None:
