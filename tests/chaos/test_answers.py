@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from batten_chaos import Stage, administrator, deployment, fault, measured, server, stage
-from batten_e2e import eventually
+from batten_chaos import Stage, administrator, fault, measured, server, stage
+from batten_e2e import deployment, eventually
 from batten_proxy import Answers
 
 pytestmark = pytest.mark.cluster
@@ -31,7 +31,7 @@ def answers(batten: Stage) -> Iterator[Answers]:
     batten.prepare("controller")
     batten.redirect("controller", {"server": f"http://127.0.0.1:{proxy.port}"})
     batten.launch("controller", "controller")
-    batten.namespace.apply(deployment("idle", 0), deployment("web")).require()
+    batten.namespace.apply(deployment("idle", replicas=0), deployment("web")).require()
     batten.reports_of(KEPT)
     yield proxy
     batten.plane.end("controller")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from batten_chaos import WEBHOOK, Stage, Traffic, deployment, fault, measured
-from batten_e2e import eventually
+from batten_chaos import WEBHOOK, Stage, Traffic, fault, measured
+from batten_e2e import deployment, eventually
 
 pytestmark = pytest.mark.cluster
 

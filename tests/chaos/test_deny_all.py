@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 import pytest
-from batten_chaos import SAFE, WEBHOOK, Stage, deployment, fault, measured
-from batten_e2e import Namespace, Output, eventually, pod
+from batten_chaos import SAFE, WEBHOOK, Stage, fault, measured
+from batten_e2e import Namespace, Output, deployment, eventually, pod
 from batten_install import NAMESPACE
 
 pytestmark = pytest.mark.cluster
@@ -40,7 +40,7 @@ def made(batten: Stage, namespace: str) -> Output:
 )
 def test_everything_is_denied(batten: Stage) -> None:
     shop, kubectl = batten.namespace, batten.kubectl
-    shop.apply(deployment("before", 2)).require()
+    shop.apply(deployment("before", replicas=2)).require()
     shop.pods(2, "app=before")
     batten.govern("nothing", **NOTHING)
     refused = eventually(lambda: out if (out := made(batten, shop.name)).code else None, "refused")

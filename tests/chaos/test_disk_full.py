@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from batten_chaos import WEBHOOK, Stage, deployment, fault, measured, stage
-from batten_e2e import eventually, run
+from batten_chaos import WEBHOOK, Stage, fault, measured, stage
+from batten_e2e import deployment, eventually, run
 
 pytestmark = pytest.mark.cluster
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from batten_chaos import Stage, deployment, fault, measured, stage
-from batten_e2e import eventually
+from batten_chaos import Stage, fault, measured, stage
+from batten_e2e import deployment, eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -56,7 +56,7 @@ def followed(batten: Stage, other: str, since: float) -> float:
     while not leads(batten, other):
         assert time.monotonic() - since < BOUND_SECONDS
         made.add(name := f"{other}-{len(made)}")
-        batten.namespace.apply(deployment(name, 0)).require()
+        batten.namespace.apply(deployment(name, replicas=0)).require()
     seconds = time.monotonic() - since
     batten.reports_of(made)
     return seconds

@@ -7,8 +7,8 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from batten_chaos import WEBHOOK, Stage, deployment, fault, measured
-from batten_e2e import eventually
+from batten_chaos import WEBHOOK, Stage, fault, measured
+from batten_e2e import deployment, eventually
 
 from batten_operator import cluster as module
 from batten_operator.cluster import Cluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from batten_e2e import Kubectl, Namespace, container, eventually, pod
+from batten_e2e import Kubectl, Namespace, container, deployment, eventually, pod
 
 from batten_webhooks.engine import evaluate
 from batten_webhooks.policy import PRESETS
@@ -16,23 +16,6 @@ pytestmark = pytest.mark.cluster
 
 DENIED = 'admission webhook "pods.validate.batten.dev" denied the request'
 FAILED = 'failed calling webhook "pods.validate.batten.dev"'
-
-
-def deployment(name: str, *, replicas: int = 1, **pod: Any) -> dict[str, Any]:
-    labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [container()], **pod},
-            },
-        },
-    }
 
 
 ROOT = [container(securityContext={"runAsUser": 0})]

@@ -67,7 +67,7 @@ def upgraded(
         release = Release(Installation(plane, plane.kubectl))
         found = Upgraded(request.param, release)
         (chart,) = found.earlier.glob("*.tgz")
-        release.install(str(chart))
+        release.install(chart)
         release.start()
         plane.kubectl("apply", "-f", found.file).require()
         accepted(plane.kubectl)

@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import batten_load
 from batten_cluster import ControlPlane, free_ports
-from batten_e2e import IMAGE, Kubectl, Namespace, Output, eventually, new_namespace
+from batten_e2e import Kubectl, Namespace, Output, eventually, new_namespace
 from batten_install import NAMESPACE, RELEASE, Installation, write_kubeconfig
 from batten_load import outcome, steadily
 from batten_proxy import Proxy
@@ -69,10 +70,8 @@ def measured(test: Callable[..., None], seconds: float, meanwhile: str, lost: st
 
 # --- the requests -------------------------------------------------------------------------------
 
-SAFE: dict[str, Any] = {"containers": [{"name": "app", "image": IMAGE}]}
-UNSAFE: dict[str, Any] = {
-    "containers": [{"name": "app", "image": IMAGE, "securityContext": {"privileged": True}}]
-}
+SAFE: dict[str, Any] = {"containers": [batten_load.SAFE]}
+UNSAFE: dict[str, Any] = {"containers": [batten_load.UNSAFE]}
 
 
 @dataclass
@@ -314,17 +313,3 @@ def stage(folder: Path, *, arguments: tuple[str, ...] = (), **values: str) -> It
     finally:
         for way in ways.values():
             way.close()
-
-
-def deployment(name: str, replicas: int = 1) -> dict[str, Any]:
-    labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": SAFE},
-        },
-    }

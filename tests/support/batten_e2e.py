@@ -68,6 +68,23 @@ def pod(name: str = "web", **spec: Any) -> dict[str, Any]:
     }
 
 
+def deployment(name: str, *, replicas: int = 1, **pod: Any) -> dict[str, Any]:
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [container()], **pod},
+            },
+        },
+    }
+
+
 @dataclass(frozen=True)
 class Namespace:
     """One namespace of the cluster."""

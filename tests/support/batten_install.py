@@ -86,11 +86,13 @@ class Installation:
                 f"Batten is not all removed from the cluster: {objects.stderr}{namespace.stderr}"
             )
 
-    def rendered(self) -> str:
+    def settings(self) -> list[str]:
+        """The chart's values, as helm's arguments."""
         values = {"mode": self.mode, "preset": self.preset, "webhook.url": self.url}
-        values |= self.values
-        settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-        done = run(helm(), "template", RELEASE, str(CHART), "-n", NAMESPACE, *settings)
+        return [f"--set={key}={value}" for key, value in {**values, **self.values}.items()]
+
+    def rendered(self) -> str:
+        done = run(helm(), "template", RELEASE, str(CHART), "-n", NAMESPACE, *self.settings())
         if done.code:
             raise ClusterError(f"the chart does not render:\n{done.stderr}")
         return done.stdout

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from batten_e2e import IMAGE, Kubectl
+from batten_e2e import Kubectl, container
 
-SAFE: dict[str, Any] = {"name": "app", "image": IMAGE}
-UNSAFE: dict[str, Any] = {**SAFE, "securityContext": {"privileged": True}}
+SAFE = container()
+UNSAFE = container(securityContext={"privileged": True})
 # So that no node has to run them.
 GATED = [{"name": "batten.dev/load"}]
 UNSAFE_EVERY = 5

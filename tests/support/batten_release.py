@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from batten_e2e import Kubectl, Output, run
-from batten_install import CHART, NAMESPACE, RELEASE, Installation, write_kubeconfig
+from batten_install import (
+    CHART,
+    NAMESPACE,
+    RELEASE,
+    Installation,
+    helm_upgrade,
+    write_kubeconfig,
+)
 from batten_tools import helm
 
 
@@ -23,12 +31,14 @@ class Release:
         where = (f"--kubeconfig={self.kubectl.kubeconfig}", f"--namespace={NAMESPACE}")
         return run(helm(), *arguments, *where, timeout=120)
 
-    def install(self, chart: str = str(CHART)) -> None:
-        self.helm("install", RELEASE, chart, "--create-namespace", *self._settings()).require()
+    def install(self, chart: Path = CHART) -> None:
+        """Nothing of a release may be in the way."""
+        settings = self.installation.settings()
+        self.helm("install", RELEASE, str(chart), "--create-namespace", *settings).require()
 
     def upgrade(self) -> None:
         """To this version, and until it answers."""
-        self.helm("upgrade", RELEASE, str(CHART), *self._settings()).require()
+        helm_upgrade(self.kubectl, *self.installation.settings())
         self.installation.wait_ready()
 
     def start(self) -> None:
@@ -36,7 +46,3 @@ class Release:
         plane = self.installation.plane
         write_kubeconfig(self.kubectl, RELEASE, plane.folder / "operator.kubeconfig")
         self.installation.start()
-
-    def _settings(self) -> list[str]:
-        values = ("mode=enforce", "preset=hardened", f"webhook.url={self.installation.url}")
-        return [part for value in values for part in ("--set", value)]
